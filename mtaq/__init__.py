@@ -1,0 +1,1 @@
+"""The open mail relay whose queues are RabbitMQ queues."""

@@ -1,0 +1,71 @@
+"""The broker port: what the queues promise, whichever adapter is behind them.
+
+Two adapters fit it, ``mtaq.broker.rabbitmq`` and ``mtaq.broker.embedded``, and pass one suite of contract tests.
+Every wait is bounded; every failure is a ``BrokerError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
+
+
+class Consumer(Protocol):
+    """One running consumption of a queue."""
+
+    async def stop(self) -> None:
+        """Take nothing more. What was handed out may still be settled until the broker is closed."""
+
+
+class Broker(Protocol):
+    """One process's access to the queues."""
+
+    @property
+    def state(self) -> BrokerState:
+        """How the broker is now, without asking it: kept up to date by the adapter."""
+
+    async def start(self) -> None:
+        """Connect; afterwards the adapter reconnects by itself, consumers included.
+
+        Raises:
+            BrokerUnavailable: No broker answered in time.
+        """
+
+    async def declare(self, queues: Sequence[QueueSpec]) -> bool:
+        """Create what is missing and verify the rest.
+
+        Returns:
+            Whether anything was created: a fresh quorum queue needs a moment before it survives a crash.
+
+        Raises:
+            TopologyMismatch: A queue exists with other arguments; the text names queue, argument and cure.
+            BrokerUnavailable: As for ``start``.
+        """
+
+    async def publish(self, queue: str, parcel: Parcel, *, timeout_s: float, delay_s: float = 0.0) -> None:
+        """Store *parcel* in *queue*; when this returns it is safe (confirmed by a majority, or synced to disk).
+
+        Args:
+            queue: Where it goes. A queue that does not exist is a failure, never a silent loss.
+            parcel: What is published.
+            timeout_s: Longest wait for the confirmation.
+            delay_s: Seconds until it may be consumed; > 0 only for a queue declared with ``ladder=True``. Longer than
+                the ladder's longest trip comes out early: the consumer looks at the time in the JSON and parks again.
+
+        Raises:
+            BrokerUnavailable: Not connected, blocked, lost meanwhile, or not confirmed in time. It may be stored
+                nevertheless.
+            UnconfirmedPublish: Refused, unroutable, or too large for the broker.
+        """
+
+    def consume(self, queue: str, *, prefetch: int, on_message: Callable[[Consumed], None]) -> Consumer:
+        """Hand each message of *queue* to *on_message*, at most *prefetch* unsettled at a time.
+
+        *on_message* is called in the event loop and must not block; it may settle at once or any time later.
+        Consumption survives a lost connection; what was unsettled then is handed out again with ``redelivered``.
+        """
+
+    async def close(self) -> None:
+        """Stop; everything handed out and not settled goes back to its queue."""

@@ -1,0 +1,1 @@
+"""Header section and body as bytes."""

@@ -1,0 +1,1 @@
+"""Nouns: what mail is made of here. All frozen; no I/O."""

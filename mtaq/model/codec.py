@@ -1,0 +1,259 @@
+"""Messages to JSON and back: the only place that translates between our nouns and the published names.
+
+``spec/messages`` in code. Encoding cannot fail; decoding raises ``BadMessage`` with the reason that
+``rabbitmq-dead`` shows the operator.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+import orjson
+
+from mtaq.model.address import address_text
+from mtaq.model.errors import BadMessage
+from mtaq.model.identity import recipient_id
+from mtaq.model.message import Body, ConnectionFacts, OutboxMessage, ReceivedMessage, Security
+from mtaq.model.times import format_time, parse_time
+
+#: Properties that carry content; a message has exactly one of the first two.
+CONTENT_PROPERTIES = ("mime", "mime-base64")
+
+
+def content_property(content: bytes) -> tuple[Literal["mime", "mime-base64"], str]:
+    """Return name and value of the property that carries *content*: text when it is valid UTF-8, else base64."""
+    try:
+        return "mime", content.decode()
+    except UnicodeDecodeError:
+        return "mime-base64", base64.b64encode(content).decode("ascii")
+
+
+def content_of(properties: Mapping[str, Any]) -> bytes:
+    """
+    Return the content that *properties* carry.
+
+    Raises:
+        BadMessage: There is none, or it has the wrong form.
+    """
+    text = properties.get("mime")
+    if text is not None:
+        if not isinstance(text, str):
+            raise BadMessage(f"mime: a string is expected, not {_kind(text)}")
+        return text.encode()
+    encoded = properties.get("mime-base64")
+    if encoded is None:
+        raise BadMessage("no content: neither mime nor mime-base64")
+    if not isinstance(encoded, str):
+        raise BadMessage(f"mime-base64: a string is expected, not {_kind(encoded)}")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadMessage(f"mime-base64: {error}") from error
+
+
+def encode_inbox(message: ReceivedMessage, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """
+    Yield ``(message-id, JSON)`` for each recipient of *message*, in order.
+
+    The content is turned into JSON once, whatever the number of recipients; each object exists only while the
+    caller holds it.
+
+    Args:
+        message: The transaction.
+        content: What the next server is to get: our ``Received:`` and then the content as it came.
+    """
+    name, text = content_property(content)
+    del content
+    encoded = orjson.dumps(text)
+    del text
+    properties = _inbox_properties(message)
+    head = orjson.dumps(properties)[1:-1]
+    tail = b',"%b":' % name.encode()
+    for number, recipient in enumerate(message.recipients, 1):
+        identity = recipient_id(message.transaction, number)
+        own = orjson.dumps({"message-id": identity, "recipient": str(recipient)})[:-1]
+        yield identity, b"".join((own, b",", head, tail, encoded, b"}"))
+
+
+def _inbox_properties(message: ReceivedMessage) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "envelope": address_text(message.envelope),
+        "received": format_time(message.received_at),
+        "hostname": message.hostname,
+        "connection": _connection_json(message.connection),
+        "size": message.size_bytes,
+        "body": message.body,
+    }
+    if message.smtputf8:
+        properties["smtputf8"] = True
+    if message.ips:
+        properties["ips"] = list(message.ips)
+    return properties
+
+
+def _connection_json(facts: ConnectionFacts) -> dict[str, Any]:
+    connection: dict[str, Any] = {
+        "local-ip": facts.local_ip,
+        "local-port": facts.local_port,
+        "remote-ip": facts.remote_ip,
+        "remote-port": facts.remote_port,
+        "helo": facts.helo,
+        "secure": facts.tls is not None,
+    }
+    if facts.tls is not None:
+        connection["tls"] = {"version": facts.tls.version, "cipher": facts.tls.cipher}
+    if facts.user is not None:
+        connection["user"] = facts.user
+    return connection
+
+
+def decode_outbox(body: bytes) -> OutboxMessage:
+    """
+    Understand one message of the outbox.
+
+    Addresses are not judged here: a bad one is a result (``process``/``invalid``), not a dead message.
+
+    Raises:
+        BadMessage: Not JSON, not an object, no recipient, no content, or a property of the wrong form.
+    """
+    try:
+        properties = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadMessage(f"not JSON: {error}") from error
+    if not isinstance(properties, dict):
+        raise BadMessage(f"a JSON object is expected, not {_kind(properties)}")
+    recipient = _typed(properties, "recipient", str, "")
+    if not recipient:
+        raise BadMessage("no recipient")
+    content = content_of(properties)
+    for name in CONTENT_PROPERTIES:
+        properties.pop(name, None)
+    connection = _typed(properties, "connection", dict, {})
+    local_ip = connection.get("local-ip")
+    return OutboxMessage(
+        properties=properties,
+        message_id=_typed(properties, "message-id", str, ""),
+        envelope=_typed(properties, "envelope", str, ""),
+        recipient=recipient,
+        content=content,
+        attempts=len(_typed(properties, "results", list, [])),
+        due_at=_due_at(properties),
+        seen_at=_time(properties, "seen"),
+        expires_at=_time(properties, "maxdelivertime"),
+        max_attempts=_count(properties, "maxattempts"),
+        retries_s=_retries(properties),
+        ips=_texts(properties, "ips"),
+        local_ip=local_ip if isinstance(local_ip, str) else None,
+        body=_word(properties, "body", get_args(Body)),
+        smtputf8=_typed(properties, "smtputf8", bool, False),
+        security=_word(properties, "security", get_args(Security)),
+        priority=_count(properties, "priority") or 0,
+        keep_content=_typed(properties, "keepmime", bool, False),
+        queues=_queues(properties),
+        header_edits=_typed(properties, "headers", dict, None),
+    )
+
+
+def encode_outbox(message: OutboxMessage, changes: Mapping[str, Any]) -> bytes:
+    """Return *message* as JSON for another trip through the outbox, with *changes* laid over its properties."""
+    name, text = content_property(message.content)
+    return orjson.dumps({**message.properties, **changes, name: text})
+
+
+def encode_result(
+    message: OutboxMessage, results: Sequence[Mapping[str, Any]], extracted: Mapping[str, Any] | None
+) -> bytes:
+    """Return the result JSON: the original object without its content (unless ``keepmime``), with ``results[]``."""
+    properties = {**message.properties, "results": list(results)}
+    if extracted is not None:
+        properties["extracted"] = extracted
+    if message.keep_content:
+        name, text = content_property(message.content)
+        properties[name] = text
+    return orjson.dumps(properties)
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _typed(properties: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = properties.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind):
+        wanted = {str: "a string", dict: "an object", list: "an array", bool: "true or false"}[kind]
+        raise BadMessage(f"{name}: {wanted} is expected, not {_kind(value)}")
+    return value
+
+
+def _count(properties: Mapping[str, Any], name: str) -> int | None:
+    value = properties.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadMessage(f"{name}: a whole number from 0 is expected")
+    return value
+
+
+def _word(properties: Mapping[str, Any], name: str, words: tuple[str, ...]) -> Any:
+    value = properties.get(name)
+    if value is not None and value not in words:
+        raise BadMessage(f"{name}: one of {', '.join(words)} is expected")
+    return value
+
+
+def _time(properties: Mapping[str, Any], name: str) -> datetime | None:
+    value = properties.get(name)
+    if value is None:
+        return None
+    try:
+        return parse_time(value)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadMessage(f"{name}: a time as YYYY-MM-DD HH:MM:SS is expected") from error
+
+
+def _due_at(properties: Mapping[str, Any]) -> datetime | None:
+    next_attempt = _typed(properties, "nextattempt", dict, None)
+    if next_attempt is not None and "time" in next_attempt:
+        try:
+            return _time(next_attempt, "time")
+        except BadMessage as error:
+            raise BadMessage(f"nextattempt.{error}") from error
+    return _time(properties, "delayed")
+
+
+def _retries(properties: Mapping[str, Any]) -> tuple[int, ...] | None:
+    values = _typed(properties, "retries", list, None)
+    if values is None:
+        return None
+    if not values or any(isinstance(value, bool) or not isinstance(value, int) or value < 0 for value in values):
+        raise BadMessage("retries: an array of seconds is expected")
+    return tuple(values)
+
+
+def _texts(properties: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = properties.get(name)
+    if not isinstance(values, list):  # MailerQ takes anything but an array as absent
+        return ()
+    if any(not isinstance(value, str) for value in values):
+        raise BadMessage(f"{name}: an array of strings is expected")
+    return tuple(values)
+
+
+def _queues(properties: Mapping[str, Any]) -> dict[str, str | None]:
+    overrides = _typed(properties, "queues", dict, {})
+    chosen: dict[str, str | None] = {}
+    for name in ("results", "success", "failure", "retry"):
+        if name not in overrides:
+            continue
+        value = overrides[name]
+        if value is not None and (not isinstance(value, str) or not value or value.startswith("amq.")):
+            raise BadMessage(f"queues.{name}: the name of a queue is expected, or null")
+        chosen[name] = value
+    return chosen

@@ -1,0 +1,32 @@
+"""The ids that join a message's story: ``<server-id>.<time-ordered 128 bits in base32>.<n>``.
+
+Pure: time and chance are arguments.
+"""
+
+from __future__ import annotations
+
+from base64 import b32hexencode
+from datetime import datetime
+
+#: Longest ``server-id``: id, two dots, 26 characters of base32 and up to five digits stay within 64 characters.
+MAX_SERVER_ID = 31
+
+
+def transaction_id(server_id: str, *, now: datetime, random: bytes) -> str:
+    """Return the part of the message-id that all recipients of one mail transaction share.
+
+    Base32hex (RFC 4648 §7) keeps the order of the bits, so ids of one server sort by time.
+
+    Args:
+        server_id: Name of this server, at most ``MAX_SERVER_ID`` characters.
+        now: Time of reception.
+        random: Ten random bytes.
+    """
+    milliseconds = int(now.timestamp() * 1000) & 0xFFFF_FFFF_FFFF
+    bits = milliseconds.to_bytes(6, "big") + random
+    return f"{server_id}.{b32hexencode(bits)[:26].decode().lower()}"
+
+
+def recipient_id(transaction: str, number: int) -> str:
+    """Return the message-id of the *number*-th recipient (from 1) of *transaction*."""
+    return f"{transaction}.{number}"

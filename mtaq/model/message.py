@@ -1,0 +1,110 @@
+"""A message as reception accepts it and as delivery finds it in the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from mtaq.model.address import Address
+
+Body = Literal["7bit", "8bitmime", "binarymime"]
+Security = Literal["optional", "opportunistic", "required", "verified"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFacts:
+    """What TLS the session has: version such as ``TLSv1.3``, and the cipher's name."""
+
+    version: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFacts:
+    """The session a message came by; ``connection`` in the JSON.
+
+    Attributes:
+        helo: The client's name for itself, as it stood in EHLO or HELO.
+        tls: ``None`` when the session is in clear.
+        user: Who logged in, or ``None``.
+    """
+
+    local_ip: str
+    local_port: int
+    remote_ip: str
+    remote_port: int
+    helo: str
+    tls: TlsFacts | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedMessage:
+    """One mail transaction as it was accepted, without its content.
+
+    Attributes:
+        transaction: The part of the ids that all its recipients share.
+        envelope: Reverse-path; ``None`` for the null one.
+        recipients: Forward-paths, in the order given.
+        received_at: When the content was complete.
+        hostname: Our name in the session.
+        size_bytes: Bytes of the content as received, before our ``Received:``.
+        ips: Source addresses to leave from; empty when nothing is mapped.
+    """
+
+    transaction: str
+    envelope: Address | None
+    recipients: tuple[Address, ...]
+    received_at: datetime
+    hostname: str
+    connection: ConnectionFacts
+    size_bytes: int
+    body: Body = "7bit"
+    smtputf8: bool = False
+    ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxMessage:
+    """One message of the outbox, understood.
+
+    Attributes:
+        properties: The whole JSON object, unknown properties included, without the content's.
+        envelope: Reverse-path as written; empty for the null one. Not yet validated.
+        recipient: Forward-path as written, likewise.
+        content: The bytes to send, line ends as the JSON had them.
+        attempts: Attempts made so far (items of ``results``).
+        due_at: Not before this moment; ``None`` for at once.
+        seen_at: First pick-up by delivery; ``None`` when this is it.
+        expires_at: ``maxdelivertime``; ``None`` for what the configuration says.
+        max_attempts: ``None`` for what the configuration says; 0 is unlimited.
+        retries_s: Seconds after the first, second … failure; ``None`` for the configuration's.
+        ips: Source addresses asked for.
+        local_ip: Address the message was accepted on (``connection.local-ip``), or ``None``.
+        body: ``binarymime`` content goes out by BDAT only, and its line ends are its own.
+        queues: ``queues``: a name, or ``None`` for off; what is absent is as configured.
+        header_edits: ``headers``: the edits to make before sending.
+    """
+
+    properties: Mapping[str, Any]
+    message_id: str
+    envelope: str
+    recipient: str
+    content: bytes
+    attempts: int = 0
+    due_at: datetime | None = None
+    seen_at: datetime | None = None
+    expires_at: datetime | None = None
+    max_attempts: int | None = None
+    retries_s: tuple[int, ...] | None = None
+    ips: tuple[str, ...] = ()
+    local_ip: str | None = None
+    body: Body | None = None
+    smtputf8: bool = False
+    security: Security | None = None
+    priority: int = 0
+    keep_content: bool = False
+    queues: Mapping[str, str | None] = field(default_factory=dict)
+    header_edits: Mapping[str, Any] | None = None

@@ -1,0 +1,1 @@
+"""Sockets: listeners, TLS contexts, source addresses."""
