@@ -94,7 +94,15 @@ class ResolverError(MtaqError):
 
 
 class NoSuchDomain(ResolverError):
-    """The name does not exist (NXDOMAIN), or the domain takes no mail (null MX, RFC 7505)."""
+    """The name does not exist or has no mail host.
+
+    Attributes:
+        null_mx: The domain says that it takes no mail (RFC 7505).
+    """
+
+    def __init__(self, message: str, *, null_mx: bool = False) -> None:
+        super().__init__(message)
+        self.null_mx = null_mx
 
 
 class ResolverTimeout(ResolverError):

@@ -1,0 +1,160 @@
+"""What delivery needs from others. Adapters fit these; ``mtaq.assembly`` hands them in."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mtaq.model.parcel import Consumed, Parcel
+
+
+@dataclass(frozen=True, slots=True)
+class MailHost:
+    """One MX host (RFC 5321 §5.1).
+
+    Attributes:
+        preference: Lower is tried first; hosts of equal preference are shuffled.
+        name: Its domain, lower case A-labels, or an IP address where the operator or an address literal named one.
+    """
+
+    preference: int
+    name: str
+
+
+class Resolver(Protocol):
+    """DNS as routing sees it. Answers are cached; equal questions in flight are asked once."""
+
+    async def mail_hosts(self, domain: str) -> Sequence[MailHost]:
+        """
+        Return the MX hosts of *domain* (A-labels), or the domain itself where it has addresses and no MX.
+
+        Raises:
+            NoSuchDomain: It does not exist, has no mail host, or says that it takes no mail (null MX, RFC 7505; then
+                ``.null_mx`` is true).
+            ResolverTimeout: No answer; try again later.
+        """
+
+    async def addresses(self, host: str) -> Sequence[str]:
+        """
+        Return the IP addresses of *host*, IPv6 first; an IP address returns itself.
+
+        Raises:
+            NoSuchDomain: It has none.
+            ResolverTimeout: No answer.
+        """
+
+
+class Stream(Protocol):
+    """One TCP connection to a peer."""
+
+    @property
+    def local_ip(self) -> str:
+        """Our address."""
+
+    @property
+    def remote_ip(self) -> str:
+        """The peer's address."""
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS session, or ``None`` in clear."""
+
+    async def read(self) -> bytes:
+        """Return what arrived next, at most 64 KB; empty at the end of the stream.
+
+        Raises:
+            OSError: The connection broke.
+        """
+
+    def write(self, data: bytes) -> None:
+        """Queue *data* for sending."""
+
+    async def drain(self) -> None:
+        """Wait until most of what was written has been sent.
+
+        Raises:
+            OSError: The connection broke.
+        """
+
+    async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
+        """Shake hands as a client. Whatever arrived in clear and was not read is an error (RFC 3207 §4.2).
+
+        Raises:
+            OSError: The handshake failed (``ssl.SSLError`` is one); the connection is of no more use.
+        """
+
+    def abort(self) -> None:
+        """Close now, without waiting. Never fails; may be called twice."""
+
+
+class Connect(Protocol):
+    """Opens a connection from a source address."""
+
+    async def __call__(self, address: str, port: int, *, source: str | None) -> Stream:
+        """
+        Connect to *address* (an IP address), from *source* or from where the kernel chooses.
+
+        The caller bounds the time.
+
+        Raises:
+            SourceUnusable: *source* cannot be bound here.
+            OSError: Refused, unreachable, reset.
+        """
+
+
+class SourceUnusable(OSError):
+    """A source address is not one of this host's."""
+
+
+class Queues(Protocol):
+    """The broker, as far as delivery uses it (``mtaq.broker.port.Broker``)."""
+
+    async def publish(self, queue: str, parcel: Parcel, *, timeout_s: float, delay_s: float = 0.0) -> None:
+        """Store *parcel* in *queue*; see the broker port."""
+
+    def consume(self, queue: str, *, prefetch: int, on_message: Callable[[Consumed], None]) -> Consumer:
+        """Hand out messages; see the broker port."""
+
+
+class Consumer(Protocol):
+    """One running consumption."""
+
+    async def stop(self) -> None:
+        """Take nothing more."""
+
+
+class JournalEntry(Protocol):
+    """What the journal knows of one queue message."""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What was recorded."""
+
+    @property
+    def settled(self) -> bool:
+        """Are its follow-ups confirmed?"""
+
+
+class Journal(Protocol):
+    """What was already done with a queue message; survives ``kill -9`` and power loss, on this host."""
+
+    async def record(self, key: bytes, entry: Mapping[str, Any]) -> None:
+        """Store *entry* durably before returning."""
+
+    def settle(self, key: bytes) -> None:
+        """Note that everything that follows from the entry is confirmed. Does not wait."""
+
+    async def look_up(self, key: bytes) -> JournalEntry | None:
+        """Return what any process of this host recorded under *key*."""
+
+
+class Claims(Protocol):
+    """One attempt is made by one process at a time, on this host; a dead process's claims are free at once."""
+
+    def take(self, key: bytes) -> bool:
+        """Claim *key*; ``False`` when somebody living holds it."""
+
+    def release(self, key: bytes) -> None:
+        """Give it back."""
