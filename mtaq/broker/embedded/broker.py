@@ -1,0 +1,232 @@
+"""The embedded queue, seen from the event loop: the broker port on a folder of this host.
+
+Same promises as RabbitMQ for publishing (on the disk before it returns), consuming (prefetch, ack, redelivery),
+priorities and delays, for several processes of one host, each of which may be killed at any moment. What it does not
+have: a delivery limit (``dead_letter_to`` is not used) and other hosts (no network file systems).
+
+All work on the file is done by one thread (``store``); here is only what waits for it. Open it after forking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import orjson
+
+from mtaq.broker.embedded.clock import QueueClock, uptime_s
+from mtaq.broker.embedded.operations import (
+    Consume,
+    Declare,
+    Exists,
+    Leave,
+    Operation,
+    Publish,
+    Row,
+    Settle,
+    Stop,
+    Subscription,
+)
+from mtaq.broker.embedded.store import QueueStore, Taken
+from mtaq.broker.group_commit import GroupCommit, OnState
+from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
+from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
+
+#: Longest wait of the calls that have no limit of their own.
+_TIMEOUT_S = 30.0
+_MAX_PRIORITY = 255  # as in AMQP
+
+
+class EmbeddedBroker:
+    """One process's access to the queues in one folder; fits ``mtaq.broker.port.Broker``."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_size_bytes: int,
+        on_state: OnState | None = None,
+        uptime: Callable[[], float] = uptime_s,
+    ) -> None:
+        """Prepare; nothing is touched before ``start``.
+
+        Args:
+            path: Folder of the queues, made if missing, readable by its owner alone.
+            max_size_bytes: Largest body taken.
+            on_state: Told when the state changes, with the reason.
+            uptime: Seconds that pass evenly; delays are measured by it.
+        """
+        self._max_size_bytes = max_size_bytes
+        store = QueueStore(path, QueueClock(uptime), self._taken)
+        self._engine: GroupCommit[Operation, bool | None] = GroupCommit(
+            store, name=f"embedded queue {path}", on_state=on_state
+        )
+
+    @property
+    def state(self) -> BrokerState:
+        """UP; or DOWN before the start and while the disk refuses to be written."""
+        return self._engine.state
+
+    async def start(self) -> None:
+        """Open the queues; afterwards failures of the disk mend themselves.
+
+        Raises:
+            BrokerUnavailable: The folder cannot be written.
+            ConfigError: It was written by a newer program.
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._engine.start()
+
+    async def declare(self, queues: Sequence[QueueSpec]) -> bool:
+        """Create what is missing; an existing queue gains its ladder if it has none.
+
+        Returns:
+            Whether a queue was created. It is safe at once.
+
+        Raises:
+            BrokerUnavailable: As for ``publish``.
+        """
+        return bool(await self._ask(Declare(tuple(queues)), _TIMEOUT_S))
+
+    async def exists(self, queue: str) -> bool:
+        """Was *queue* declared?
+
+        Raises:
+            BrokerUnavailable: As for ``publish``.
+        """
+        return bool(await self._ask(Exists(queue), _TIMEOUT_S))
+
+    async def publish(self, queue: str, parcel: Parcel, *, timeout_s: float, delay_s: float = 0.0) -> None:
+        """Store *parcel* in *queue*; when this returns it is on the disk.
+
+        Raises:
+            BrokerUnavailable: Writing failed or took longer than *timeout_s*. It may be stored nevertheless.
+            UnconfirmedPublish: No such queue, one without delays, or too large.
+        """
+        size_bytes = len(parcel.body)
+        if size_bytes > self._max_size_bytes:
+            raise UnconfirmedPublish(f"{size_bytes} bytes are more than the queue takes ({self._max_size_bytes})")
+        priority = min(max(parcel.priority, 0), _MAX_PRIORITY)
+        publish = Publish(queue, priority, delay_s, _encode_properties(parcel), parcel.body)
+        await self._ask(publish, timeout_s, size_bytes)
+
+    async def _ask(self, operation: Operation, timeout_s: float, size_bytes: int = 0) -> bool | None:
+        future = self._engine.submit(operation, size_bytes=size_bytes)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"the embedded queue did not answer within {timeout_s:g} s") from error
+
+    def consume(self, queue: str, *, prefetch: int, on_message: Callable[[Consumed], None]) -> EmbeddedConsumer:
+        """Hand each message of *queue* to *on_message*, at most *prefetch* unsettled at a time.
+
+        A queue that is not declared yet is consumed from when it is.
+        """
+        consumer = EmbeddedConsumer(self._engine, queue, prefetch, on_message)
+        self._engine.post(Consume(consumer.subscription))
+        return consumer
+
+    def _taken(self, taken: Taken) -> None:
+        """In the thread: pass on what was fetched."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed; the messages go back with this process
+            self._loop.call_soon_threadsafe(_deliver, taken)
+
+    async def close(self) -> None:
+        """Stop. What was settled is settled, what was not goes back to its queue, redelivered."""
+        self._engine.post(Leave())
+        await self._engine.close()
+
+
+class EmbeddedConsumer:
+    """One running consumption."""
+
+    def __init__(
+        self,
+        engine: GroupCommit[Operation, bool | None],
+        queue: str,
+        prefetch: int,
+        on_message: Callable[[Consumed], None],
+    ) -> None:
+        self.subscription = Subscription(queue, prefetch, self._deliver)
+        self._engine = engine
+        self._on_message = on_message
+        self._stopped = False
+
+    def _deliver(self, rows: Sequence[Row]) -> None:
+        loop = asyncio.get_running_loop()
+        for row in rows:
+            loop.call_soon(self._deliver_one, row)  # each on its own: what one breaks does not keep the others back
+
+    def _deliver_one(self, row: Row) -> None:
+        if self._stopped:
+            self._engine.post(Settle(row.id, requeue=True))
+        else:
+            self._on_message(EmbeddedMessage(self._engine, self.subscription.queue, row))
+
+    async def stop(self) -> None:
+        """Take nothing more. What was handed out may still be settled until the broker is closed."""
+        if not self._stopped:
+            self._stopped = True
+            self._engine.post(Stop(self.subscription))
+
+
+class EmbeddedMessage:
+    """One message that was handed out; fits ``mtaq.model.parcel.Consumed``."""
+
+    __slots__ = ("_engine", "_row", "_settled", "correlation_id", "headers", "message_id", "queue", "type")
+
+    def __init__(self, engine: GroupCommit[Operation, bool | None], queue: str, row: Row) -> None:
+        self._engine = engine
+        self._row = row
+        self._settled = False
+        self.queue = queue
+        self.message_id: str
+        self.correlation_id: str
+        self.type: str
+        self.headers: Mapping[str, str | int | bool]
+        self.message_id, self.correlation_id, self.type, self.headers = orjson.loads(row.properties)
+
+    @property
+    def body(self) -> bytes:
+        """The JSON object."""
+        return self._row.body
+
+    @property
+    def redelivered(self) -> bool:
+        """It was handed out before."""
+        return bool(self._row.redelivered)
+
+    @property
+    def priority(self) -> int:
+        """As it was published."""
+        return self._row.priority
+
+    def ack(self) -> None:
+        """Settle it: the queue forgets it, with the next batch of writes."""
+        self._settle(requeue=False)
+
+    def requeue(self) -> None:
+        """Give it back, to its old place, redelivered."""
+        self._settle(requeue=True)
+
+    def _settle(self, *, requeue: bool) -> None:
+        if not self._settled:
+            self._settled = True
+            self._engine.post(Settle(self._row.id, requeue))
+
+
+def _encode_properties(parcel: Parcel) -> bytes:
+    message_id = parcel.message_id or str(uuid.uuid4())
+    try:
+        return orjson.dumps((message_id, parcel.correlation_id, parcel.type, dict(parcel.headers)))
+    except orjson.JSONEncodeError as error:
+        raise UnconfirmedPublish(f"properties that cannot be written: {error}") from error
+
+
+def _deliver(taken: Taken) -> None:
+    for subscription, rows in taken:
+        subscription.deliver(rows)
