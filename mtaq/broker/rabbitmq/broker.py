@@ -1,0 +1,71 @@
+"""The broker port on RabbitMQ: two connections, one to publish and declare, one to consume.
+
+A connection that RabbitMQ blocks carries nothing, acks included: hence two. The one to consume is opened by the first
+``consume``. Both reconnect by themselves; consumption resumes, publishing is answered ``BrokerUnavailable`` meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from mtaq.broker.address import RabbitMQAddress
+from mtaq.broker.options import BrokerOptions
+from mtaq.broker.port import Consumer
+from mtaq.broker.rabbitmq.consume import Consumption
+from mtaq.broker.rabbitmq.content import INFLATION
+from mtaq.broker.rabbitmq.link import Link
+from mtaq.broker.rabbitmq.publish import Publisher
+from mtaq.broker.rabbitmq.topology import Topology
+from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
+
+
+class RabbitMQBroker:
+    """One process's access to RabbitMQ. Fits ``mtaq.broker.port.Broker``."""
+
+    def __init__(self, options: BrokerOptions, *, ladder_unit_s: float = 1.0) -> None:
+        """*ladder_unit_s* is the delay ladder's smallest step; part of the topology, so the same in every process."""
+        assert isinstance(options.addresses, RabbitMQAddress)
+        self._options = options
+        self._publishing = Link(options.addresses, options, "publishing")
+        self._consuming = Link(options.addresses, options, "consuming")
+        self._topology = Topology(self._publishing, options, unit_s=ladder_unit_s)
+        self._publisher = Publisher(self._publishing, self._topology, options, unit_s=ladder_unit_s)
+        self._consumptions: list[Consumption] = []
+
+    @property
+    def state(self) -> BrokerState:
+        """``DOWN`` while a connection that is in use is away, ``BLOCKED`` once RabbitMQ has said so."""
+        if not self._publishing.is_up or (self._consuming.is_open and not self._consuming.is_up):
+            return BrokerState.DOWN
+        return BrokerState.BLOCKED if self._publishing.is_blocked else BrokerState.UP
+
+    async def start(self) -> None:
+        """Connect. After a failure it may be called again."""
+        await self._publishing.open()
+
+    async def declare(self, queues: Sequence[QueueSpec]) -> bool:
+        """As the port says; bounded to a minute."""
+        return await self._topology.declare(queues)
+
+    async def publish(self, queue: str, parcel: Parcel, *, timeout_s: float, delay_s: float = 0.0) -> None:
+        """As the port says. While the broker is away or blocked it fails at once."""
+        await self._publisher.publish(queue, parcel, timeout_s=timeout_s, delay_s=delay_s)
+
+    def consume(self, queue: str, *, prefetch: int, on_message: Callable[[Consumed], None]) -> Consumer:
+        """As the port says. A queue that does not exist is asked for again until it does."""
+        consumption = Consumption(
+            self._consuming,
+            queue,
+            prefetch=prefetch,
+            on_message=on_message,
+            limit_bytes=INFLATION * self._options.max_size_bytes,
+        )
+        self._consumptions.append(consumption)
+        return consumption
+
+    async def close(self) -> None:
+        """Stop; takes some seconds at most, whatever the broker does."""
+        consumptions, self._consumptions = self._consumptions, []
+        await asyncio.gather(*(consumption.close() for consumption in consumptions))
+        await asyncio.gather(self._consuming.close(), self._publishing.close())

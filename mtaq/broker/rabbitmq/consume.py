@@ -1,0 +1,222 @@
+"""Consuming: every message handed out once per channel, settled in batches, and consumption that comes back.
+
+A channel belongs to one consumption. When it is lost, whatever was handed out by it counts as unsettled at the
+broker, which hands it out again; settling a stale message does nothing. Nothing here raises into ``on_message``'s
+callers, and an error of *on_message* itself goes to the loop's exception handler; the message then stays unsettled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import uuid
+from collections.abc import Callable, Mapping
+
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from mtaq.broker.rabbitmq.content import GZIP, headers_of, inflate
+from mtaq.broker.rabbitmq.ledger import Ledger
+from mtaq.broker.rabbitmq.link import RPC_TIMEOUT_S, Link, translated
+from mtaq.model.errors import BrokerUnavailable
+from mtaq.model.parcel import Consumed
+
+#: RabbitMQ's documentation names this the most that still makes a difference.
+_MOST_PREFETCH = 2000
+
+_BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+_CLOSE_TIMEOUT_S = 5.0
+
+#: Inflating more than this would stop the event loop for milliseconds.
+_INFLATE_ASIDE_BYTES = 256 * 1024
+
+OnMessage = Callable[[Consumed], None]
+
+
+class RabbitMQMessage:
+    """A ``Consumed`` of this adapter; bound to the channel it came by."""
+
+    __slots__ = ("_batch", "_delivery_tag", "_properties", "body", "queue", "redelivered")
+
+    def __init__(self, batch: Batch, queue: str, delivered: DeliveredMessage, body: bytes) -> None:
+        self.queue = queue
+        self.body = body
+        self.redelivered = bool(delivered.redelivered)
+        self._properties = delivered.header.properties
+        self._delivery_tag = delivered.delivery_tag or 0
+        self._batch = batch
+
+    @property
+    def type(self) -> str:
+        """AMQP ``type``."""
+        return self._properties.message_type or ""
+
+    @property
+    def correlation_id(self) -> str:
+        """AMQP ``correlation_id``."""
+        return self._properties.correlation_id or ""
+
+    @property
+    def message_id(self) -> str:
+        """AMQP ``message_id``."""
+        return self._properties.message_id or ""
+
+    @property
+    def priority(self) -> int:
+        """AMQP ``priority``."""
+        return self._properties.priority or 0
+
+    @property
+    def headers(self) -> Mapping[str, str | int | bool]:
+        """The publisher's headers."""
+        return headers_of(self._properties)
+
+    def ack(self) -> None:
+        """Settle it."""
+        self._batch.settle(self._delivery_tag, requeue=False)
+
+    def requeue(self) -> None:
+        """Give it back."""
+        self._batch.settle(self._delivery_tag, requeue=True)
+
+
+class Batch:
+    """What one channel handed out: collects how it was settled and tells the broker, many at a time."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self._ledger = Ledger()
+        self._open = 0
+        self._draining = False
+        self._leaving = False
+        self._changed = asyncio.Event()
+        channel.closing.add_done_callback(lambda _: self._changed.set())
+        self._task = asyncio.create_task(self._run())
+
+    def hand_out(self) -> None:
+        """Count one more message out."""
+        self._open += 1
+
+    def settle(self, delivery_tag: int, *, requeue: bool) -> None:
+        """Note how a message ended; the broker hears of it soon."""
+        if self._ledger.settle(delivery_tag, requeue=requeue):
+            self._open -= 1
+            self._changed.set()
+
+    def drain(self) -> None:
+        """Close the channel as soon as everything handed out is settled."""
+        self._draining = True
+        self._changed.set()
+
+    async def leave(self) -> None:
+        """Close the channel now, settlements first: what is not settled goes back to the queue."""
+        self._leaving = True
+        self._changed.set()
+        _, unfinished = await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT_S)
+        for task in unfinished:
+            task.cancel()
+
+    def _is_over(self) -> bool:
+        return self._leaving or self.channel.is_closed or (self._draining and not self._open)
+
+    async def _run(self) -> None:
+        with contextlib.suppress(BrokerUnavailable), translated("settling"):  # lost: it is all handed out again
+            while not self._is_over():
+                await self._changed.wait()
+                self._changed.clear()
+                await self._flush()
+            await self.channel.close()
+
+    async def _flush(self) -> None:
+        for tag, requeue, multiple in self._ledger.take():
+            if requeue:
+                await self.channel.basic_nack(tag, requeue=True, wait=False)
+            else:
+                await self.channel.basic_ack(tag, multiple=multiple, wait=False)
+
+
+class Consumption:
+    """A ``Consumer`` of this adapter: consumes one queue until it is stopped, whatever happens to the connection."""
+
+    def __init__(self, link: Link, queue: str, *, prefetch: int, on_message: OnMessage, limit_bytes: int) -> None:
+        self._link = link
+        self._queue = queue
+        self._prefetch = min(prefetch, _MOST_PREFETCH)
+        self._on_message = on_message
+        self._limit_bytes = limit_bytes
+        self._tag = f"mtaq.{uuid.uuid4()}"
+        self._batch: Batch | None = None
+        self._stopping = False
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Take nothing more; what was handed out may still be settled."""
+        self._stopping = True
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._batch is not None and not self._batch.channel.is_closed:
+            with contextlib.suppress(BrokerUnavailable), translated("cancelling a consumer"):
+                await self._batch.channel.basic_cancel(self._tag, timeout=_CLOSE_TIMEOUT_S)
+            self._batch.drain()
+
+    async def close(self) -> None:
+        """Stop at once; what is not settled goes back."""
+        self._stopping = True
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._batch is not None:
+            await self._batch.leave()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                ended = await self._begin()
+                failures = 0
+                await ended.wait()
+            except BrokerUnavailable:
+                failures += 1
+            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+            if self._batch is not None:
+                await self._batch.leave()
+
+    async def _begin(self) -> asyncio.Event:
+        """Start consuming on a new channel; the event comes when that ends."""
+        await self._link.open()
+        await self._link.wait_up()
+        channel = await self._link.channel(confirms=False)
+        batch = self._batch = Batch(channel)
+        ended = asyncio.Event()
+        channel.closing.add_done_callback(lambda _: ended.set())
+        channel.on_consumer_cancel_callbacks.add(lambda _: ended.set())
+        with translated(f"cannot consume {self._queue}"):
+            await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT_S)
+            await channel.basic_consume(
+                self._queue,
+                functools.partial(self._receive, batch),
+                consumer_tag=self._tag,
+                timeout=RPC_TIMEOUT_S,
+            )
+        return ended
+
+    async def _receive(self, batch: Batch, delivered: DeliveredMessage) -> None:
+        batch.hand_out()
+        message = RabbitMQMessage(batch, self._queue, delivered, await self._body(delivered))
+        if self._stopping:
+            message.requeue()
+            return
+        try:
+            self._on_message(message)
+        except Exception as error:  # a bug of the consumer must not end the consumption
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"error while handling a message of {self._queue}", "exception": error}
+            )
+
+    async def _body(self, delivered: DeliveredMessage) -> bytes:
+        body = delivered.body
+        if delivered.header.properties.content_encoding != GZIP:
+            return body
+        if len(body) > _INFLATE_ASIDE_BYTES:
+            return await asyncio.to_thread(inflate, body, limit_bytes=self._limit_bytes)
+        return inflate(body, limit_bytes=self._limit_bytes)
