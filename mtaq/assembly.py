@@ -1,0 +1,353 @@
+"""Builds everything from the settings, and starts and stops it in order.
+
+The only place that knows every room. A worker is either a reception or a delivery; both need the queues, which the
+supervisor has declared before they are told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mtaq.broker import BrokerOptions, open_broker
+from mtaq.broker.address import EmbeddedAddress, parse_addresses
+from mtaq.broker.claims import Claims
+from mtaq.broker.journal import Journal
+from mtaq.broker.port import Broker
+from mtaq.config import Settings
+from mtaq.deliver.service import DeliveryNames, DeliveryService
+from mtaq.dns.resolver import CachingResolver, ResolverOptions
+from mtaq.model.errors import BrokerUnavailable, ResolverError
+from mtaq.model.parcel import BrokerState, Parcel, QueueSpec
+from mtaq.net.addresses import own_addresses
+from mtaq.net.connect import connect
+from mtaq.net.listeners import Listener
+from mtaq.net.slots import Slots
+from mtaq.net.tls import server_context
+from mtaq.receive.intake import IntakeOptions
+from mtaq.receive.policy import PortPolicy
+from mtaq.receive.service import Port, ReceptionService
+from mtaq.telemetry.events import EventLog
+
+#: Least and longest wait between attempts to reach the broker.
+CONNECT_FIRST_S = 0.5
+CONNECT_LAST_S = 5.0
+
+#: A node killed within a second of a quorum queue's declaration comes back with that queue empty.
+SETTLE_S = 3.0
+
+#: Longest time a transaction or an attempt under way is waited for when stopping.
+GRACE_S = 30.0
+
+
+def utc_now() -> datetime:
+    """The clock of the services."""
+    return datetime.now(UTC)
+
+
+def is_embedded(settings: Settings) -> bool:
+    """Is the queue the built-in one?"""
+    return isinstance(parse_addresses(",".join(settings.queues.rabbitmq_address)), EmbeddedAddress)
+
+
+def broker_for(settings: Settings, name: str) -> Broker:
+    """Return the broker of *settings*, not yet connected; *name* is what its own console calls us."""
+    queues = settings.queues
+    return open_broker(
+        BrokerOptions(
+            addresses=parse_addresses(",".join(queues.rabbitmq_address)),
+            verify=queues.rabbitmq_verify,
+            exchange=queues.rabbitmq_exchange or "",
+            declare=queues.rabbitmq_declare,
+            type=queues.rabbitmq_type,
+            durable=queues.rabbitmq_durable,
+            persistent=queues.rabbitmq_persistent,
+            max_priority=queues.rabbitmq_maxpriority,
+            encoding=queues.rabbitmq_encoding,
+            throttle=queues.rabbitmq_throttle,
+            max_size_bytes=broker_max_bytes(settings) or 2**30,
+            heartbeat_s=queues.rabbitmq_heartbeat,
+            name=f"mtaq {name} on {settings.process.server_id}",
+        )
+    )
+
+
+def broker_max_bytes(settings: Settings) -> int | None:
+    """Return the largest JSON the queue takes; the embedded one has no limit of its own."""
+    return None if is_embedded(settings) else settings.queues.rabbitmq_maxsize
+
+
+def topology(settings: Settings) -> list[QueueSpec]:
+    """Return the queues that must exist, each once."""
+    queues = settings.queues
+    dead = queues.rabbitmq_dead
+    specs = {dead: QueueSpec(name=dead)}
+    specs[queues.rabbitmq_outbox] = QueueSpec(name=queues.rabbitmq_outbox, ladder=True, dead_letter_to=dead)
+    for name in (
+        queues.rabbitmq_inbox,
+        queues.rabbitmq_results,
+        queues.rabbitmq_success,
+        queues.rabbitmq_failure,
+        queues.rabbitmq_retry,
+    ):
+        if name:
+            specs.setdefault(name, QueueSpec(name=name, dead_letter_to=dead))
+    return list(specs.values())
+
+
+async def prepare_queues(settings: Settings, events: EventLog) -> None:
+    """
+    Declare and verify the topology, waiting for the broker as long as it takes.
+
+    Raises:
+        TopologyMismatch: A queue exists with other arguments.
+    """
+    while True:
+        broker = broker_for(settings, "topology")
+        try:
+            await connected(broker, events)
+            created = await broker.declare(topology(settings))
+            break
+        except BrokerUnavailable as error:
+            events.broker_lost(reason=str(error))
+            await asyncio.sleep(CONNECT_FIRST_S)
+        finally:
+            await broker.close()
+    if created and not is_embedded(settings):
+        await asyncio.sleep(SETTLE_S)
+
+
+async def connected(broker: Broker, events: EventLog) -> None:
+    """Start *broker*, again and again until it answers."""
+    wait_s, told = CONNECT_FIRST_S, False
+    while True:
+        try:
+            await broker.start()
+            return
+        except BrokerUnavailable as error:
+            if not told:
+                events.broker_lost(reason=str(error))
+                told = True
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, CONNECT_LAST_S)
+
+
+class Gate:
+    """The broker as reception sees it: down until the queues are declared and the connection stands."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.opened = False
+
+    @property
+    def state(self) -> BrokerState:
+        """How the broker is."""
+        return self._broker.state if self.opened else BrokerState.DOWN
+
+    async def publish(self, queue: str, parcel: Parcel, *, timeout_s: float) -> None:
+        """Publish, once open."""
+        if not self.opened:
+            raise BrokerUnavailable("the queues are not ready yet")
+        await self._broker.publish(queue, parcel, timeout_s=timeout_s)
+
+
+class FoundNames:
+    """Our names: none configured per local IP; found by reverse DNS at start, else the system's."""
+
+    def __init__(self) -> None:
+        self._system = socket.getfqdn()
+        self._found: dict[str, str] = {}
+
+    async def find(self, ips: Sequence[str], resolver: CachingResolver) -> None:
+        """Ask reverse DNS for each of *ips*; what has no name keeps the system's."""
+
+        async def find_one(ip: str) -> None:
+            with contextlib.suppress(ResolverError):
+                name = await resolver.reverse(ip)
+                if name:
+                    self._found[ip] = name
+
+        await asyncio.gather(*(find_one(ip) for ip in ips))
+
+    def configured_for(self, local_ip: str) -> str | None:
+        """No name is configured per local IP."""
+        return None
+
+    def found_for(self, local_ip: str) -> str:
+        """Return the reverse name of *local_ip*, or the system's."""
+        return self._found.get(local_ip, self._system)
+
+
+def resolver_for(settings: Settings) -> CachingResolver:
+    """Return the resolver that *settings* describe."""
+    dns = settings.dns
+    return CachingResolver(
+        ResolverOptions(
+            nameservers=tuple((server.host, server.port) for server in dns.dns_nameserver),
+            min_ttl_s=dns.dns_min_ttl,
+            timeout_s=dns.dns_timeout,
+            interval_s=dns.dns_interval,
+            attempts=dns.dns_attempts,
+            capacity=dns.dns_capacity,
+            rotate=dns.dns_rotate,
+        )
+    )
+
+
+def host_ips() -> list[str]:
+    """Return the single addresses of this host that are not loopback."""
+    networks = [network for network in own_addresses() if network.num_addresses == 1]
+    return [str(network[0]) for network in networks if not network[0].is_loopback]
+
+
+class Reception:
+    """One reception worker."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[Listener], events: EventLog, *, number: int) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._events = events
+        self._broker = broker_for(settings, f"receive {number}")
+        self._gate = Gate(self._broker)
+        self._names = FoundNames()
+        self._service: ReceptionService | None = None
+        self._naming: asyncio.Task[None] | None = None
+
+    @property
+    def broker_state(self) -> BrokerState:
+        """How the broker is."""
+        return self._gate.state
+
+    async def start(self) -> None:
+        """Accept connections; until the queues are ready they are told 421."""
+        settings = self._settings
+        service = ReceptionService(
+            IntakeOptions(
+                inbox=settings.queues.rabbitmq_inbox,
+                server_id=settings.process.server_id,
+                broker_max_bytes=broker_max_bytes(settings),
+            ),
+            publisher=self._gate,
+            slots=Slots(Path(settings.process.run_directory) / "slots-in", settings.listen.smtp_connections_in),
+            events=self._events,
+            clock=utc_now,
+            slot_wait_s=settings.listen.smtp_connections_wait,
+        )
+        if settings.reception.smtp_hostname is None:
+            self._naming = asyncio.create_task(self._names.find(host_ips(), resolver_for(settings)))
+        service.start([self._port(listener) for listener in self._listeners])
+        self._service = service
+
+    async def queues_ready(self) -> None:
+        """Connect to the broker, and take mail from then on."""
+        await connected(self._broker, self._events)
+        self._gate.opened = True
+
+    def reload(self, settings: Settings) -> None:
+        """Use what of *settings* can change while running, for new connections."""
+        assert self._service is not None
+        self._settings = settings
+        ports = [self._port(listener) for listener in self._listeners]
+        self._service.configure({port.number: port.policy for port in ports}, {p.number: p.tls for p in ports if p.tls})
+
+    async def stop(self) -> None:
+        """Finish what is under way, then go."""
+        if self._naming is not None:
+            self._naming.cancel()
+        if self._service is not None:
+            await self._service.stop(GRACE_S)
+        await self._broker.close()
+
+    def _port(self, listener: Listener) -> Port:
+        options = self._settings.receive(listener.port)
+        tls = None
+        if options.smtp_certificate is not None and options.smtp_key is not None:
+            tls = server_context(Path(options.smtp_certificate), Path(options.smtp_key))
+        policy = PortPolicy(
+            options,
+            port=listener.port,
+            hostnames=self._names,
+            broker_max_bytes=broker_max_bytes(self._settings),
+            starttls=tls is not None and not listener.implicit_tls,
+        )
+        return Port(
+            sock=listener.sock, number=listener.port, policy=policy, tls=tls, implicit_tls=listener.implicit_tls
+        )
+
+
+class Delivery:
+    """One delivery worker."""
+
+    def __init__(self, settings: Settings, events: EventLog, *, number: int) -> None:
+        self._settings = settings
+        self._events = events
+        self._broker = broker_for(settings, f"deliver {number}")
+        self._names = FoundNames()
+        folder = Path(settings.process.data_directory) / "journal"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._journal = Journal(folder)
+        self._claims = Claims(folder / "claims")
+        self._service: DeliveryService | None = None
+
+    @property
+    def broker_state(self) -> BrokerState:
+        """How the broker is."""
+        return self._broker.state if self._service is not None else BrokerState.DOWN
+
+    async def start(self) -> None:
+        """Open what belongs to this host."""
+        await self._journal.start()
+
+    async def queues_ready(self) -> None:
+        """Connect to the broker and begin to deliver."""
+        await connected(self._broker, self._events)
+        settings, resolver = self._settings, resolver_for(self._settings)
+        if settings.reception.smtp_hostname is None:
+            await self._names.find([*host_ips(), *settings.deliver.smtp_default_ips], resolver)
+        queues = settings.queues
+        service = DeliveryService(
+            settings.deliver,
+            DeliveryNames(
+                ehlo_name=self._ehlo_name,
+                outbox=queues.rabbitmq_outbox,
+                dead=queues.rabbitmq_dead,
+                results=queues.rabbitmq_results,
+                success=queues.rabbitmq_success,
+                failure=queues.rabbitmq_failure,
+                retry=queues.rabbitmq_retry,
+            ),
+            queues=self._broker,
+            resolver=resolver,
+            connect=connect,
+            journal=self._journal,
+            claims=self._claims,
+            events=self._events,
+            clock=utc_now,
+            rng=random.SystemRandom(),
+            prefetch=queues.rabbitmq_qos,
+            own_networks=own_addresses(),
+        )
+        service.start()
+        self._service = service
+
+    def reload(self, settings: Settings) -> None:
+        """Use what of *settings* can change while running, for new attempts."""
+        self._settings = settings
+        if self._service is not None:
+            self._service.reload(settings.deliver)
+
+    async def stop(self) -> None:
+        """Finish the attempts under way, give the rest back, then go."""
+        if self._service is not None:
+            await self._service.stop(GRACE_S)
+        await self._broker.close()
+        await self._journal.close()
+        self._claims.close()
+
+    def _ehlo_name(self, source: str | None) -> str:
+        return self._settings.reception.smtp_hostname or self._names.found_for(source or "")

@@ -1,0 +1,285 @@
+"""One instance: binds the ports, becomes the configured user, starts the workers and starts them again when they die.
+
+The supervisor carries no mail. It owns what must outlive a worker: the listening sockets, the settings, the topology of
+the broker, the numbers for ``/metrics``. A worker that is killed loses nothing but the sessions it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtaq.assembly import prepare_queues, utc_now
+from mtaq.cli import exits
+from mtaq.cli.logs import open_log
+from mtaq.config import ConfigErrors, Settings, changed_keys, merge_live
+from mtaq.model.errors import ConfigError, TopologyMismatch
+from mtaq.net.control import Control
+from mtaq.net.listeners import Listener
+from mtaq.net.monitor import Monitor, Page
+from mtaq.telemetry import metrics
+from mtaq.telemetry.events import EventLog
+from mtaq.version import __version__
+
+#: Wait before a dead worker is started again; doubled while it dies young, up to the last.
+RESTART_FIRST_S = 0.2
+RESTART_LAST_S = 30.0
+YOUNG_S = 10.0
+
+#: Workers have 30 s for their transactions; then they are killed.
+STOP_S = 35.0
+
+
+@dataclass
+class Worker:
+    """One worker process and what it last said of itself."""
+
+    role: str
+    number: int
+    process: asyncio.subprocess.Process | None = None
+    control: Control | None = None
+    said: dict[str, Any] = field(default_factory=dict)
+    restart_s: float = RESTART_FIRST_S
+
+    @property
+    def ready(self) -> bool:
+        """Does it run, and does its broker answer?"""
+        return bool(self.said.get("ready"))
+
+
+class Supervisor:
+    """Runs the workers of some roles until told to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        roles: Sequence[str],
+        listeners: Sequence[Listener],
+        events: EventLog,
+        reload: Callable[[], Settings],
+        prepare_queues: Callable[[Settings, EventLog], Awaitable[None]],
+        metrics_folder: str,
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._events = events
+        self._reload = reload
+        self._prepare_queues = prepare_queues
+        self._metrics_folder = metrics_folder
+        self._queues_ready = False
+        self._stopping = asyncio.Event()
+        self._force = asyncio.Event()
+        self.status = 0
+        self.workers = [
+            Worker(role, number) for role in roles for number in range(1, settings.process.smtp_threads + 1)
+        ]
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit status."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        keepers = [asyncio.create_task(self._keep(worker)) for worker in self.workers]
+        preparing = asyncio.create_task(self._prepare())
+        await self._stopping.wait()
+        preparing.cancel()
+        self._events.service_stopping(role="run", pid=os.getpid())
+        for worker in self.workers:
+            self._signal(worker, signal.SIGTERM)
+        await self._wait_stopped(keepers)
+        await asyncio.gather(preparing, return_exceptions=True)
+        return self.status
+
+    @property
+    def ready(self) -> bool:
+        """Are all workers up and their broker as well?"""
+        return not self._stopping.is_set() and all(worker.ready for worker in self.workers)
+
+    def report(self) -> dict[str, Any]:
+        """Return what ``/ready`` shows."""
+        return {
+            "ready": self.ready,
+            "workers": [
+                {
+                    "role": worker.role,
+                    "number": worker.number,
+                    "ready": worker.ready,
+                    "broker": worker.said.get("broker"),
+                }
+                for worker in self.workers
+            ],
+        }
+
+    # Signals.
+
+    def _on_stop(self) -> None:
+        if self._stopping.is_set():
+            self._force.set()
+        self._stopping.set()
+
+    def _on_reload(self) -> None:
+        try:
+            new = self._reload()
+        except ConfigErrors as errors:
+            self._events.config_refused(error=str(errors))
+            return
+        changes = changed_keys(self._settings, new)
+        self._settings = merge_live(self._settings, new)
+        self._events.set_level(new.log.log_level)
+        for worker in self.workers:
+            if worker.control is not None:
+                worker.control.send(settings=new.to_raw())
+        self._events.config_loaded(changed=", ".join(changes.live), needs_restart=", ".join(changes.restart))
+
+    @staticmethod
+    def _signal(worker: Worker, signum: int) -> None:
+        if worker.process is not None and worker.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.send_signal(signum)
+
+    async def _wait_stopped(self, keepers: Sequence[asyncio.Task[None]]) -> None:
+        done: asyncio.Task[Any] = asyncio.create_task(asyncio.wait(keepers))
+        force: asyncio.Task[Any] = asyncio.create_task(self._force.wait())
+        await asyncio.wait({done, force}, timeout=STOP_S, return_when=asyncio.FIRST_COMPLETED)
+        force.cancel()
+        if not done.done():
+            for worker in self.workers:
+                self._signal(worker, signal.SIGKILL)
+        await asyncio.gather(*keepers)
+
+    # The queues.
+
+    async def _prepare(self) -> None:
+        """Declare what is missing, as long as it takes; workers take mail only afterwards."""
+        try:
+            await self._prepare_queues(self._settings, self._events)
+        except (TopologyMismatch, ConfigError) as error:
+            print(f"mtaq: {error}", file=sys.stderr)
+            self._give_up(exits.CONFIG)
+            return
+        except Exception as error:  # the top of a task: what cannot be prepared must not look like waiting
+            self._events.bug(error)
+            self._give_up(exits.SOFTWARE)
+            return
+        self._queues_ready = True
+        for worker in self.workers:
+            if worker.control is not None:
+                worker.control.send(queues="ready")
+
+    def _give_up(self, status: int) -> None:
+        self.status = status
+        self._stopping.set()
+
+    # Workers.
+
+    async def _keep(self, worker: Worker) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            started_at = loop.time()
+            process = await self._start(worker)
+            talking = asyncio.create_task(self._listen(worker))
+            if self._stopping.is_set():
+                self._signal(worker, signal.SIGTERM)
+            status = await process.wait()
+            await talking
+            worker.said = {}
+            metrics.forget_process(self._metrics_folder, process.pid)
+            if self._stopping.is_set():
+                return
+            young = loop.time() - started_at < YOUNG_S
+            worker.restart_s = min(worker.restart_s * 2, RESTART_LAST_S) if young else RESTART_FIRST_S
+            self._events.worker_died(role=worker.role, pid=process.pid, status=status, restart_s=worker.restart_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), worker.restart_s)
+
+    async def _start(self, worker: Worker) -> asyncio.subprocess.Process:
+        ours, theirs = Control.pair()
+        listeners = self._listeners if worker.role == "receive" else []
+        fds = [listener.sock.fileno() for listener in listeners]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mtaq.cli.worker", worker.role, str(theirs),
+            pass_fds=[theirs, *fds], stdin=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(theirs)
+        control = await Control.open(ours)
+        control.send(
+            settings=self._settings.to_raw(),
+            listeners=[[listener.sock.fileno(), listener.implicit_tls] for listener in listeners],
+            number=worker.number,
+            queues="ready" if self._queues_ready else "",
+        )
+        worker.process, worker.control = process, control
+        self._events.worker_started(role=worker.role, pid=process.pid)
+        return process
+
+    async def _listen(self, worker: Worker) -> None:
+        assert worker.control is not None
+        while (said := await worker.control.receive()) is not None:
+            worker.said = said
+        worker.control.close()
+        worker.control = None
+
+
+async def supervise(
+    settings: Settings,
+    *,
+    roles: Sequence[str],
+    listeners: Sequence[Listener],
+    reload: Callable[[], Settings],
+    metrics_folder: str,
+) -> int:
+    """
+    Run one instance in the foreground; return its exit status.
+
+    Raises:
+        OSError: A log or ``metrics-port`` cannot be opened.
+    """
+    events = open_log(settings, clock=utc_now)
+    supervisor = Supervisor(
+        settings,
+        roles=roles,
+        listeners=listeners,
+        events=events,
+        reload=reload,
+        prepare_queues=prepare_queues,
+        metrics_folder=metrics_folder,
+    )
+    monitor = open_monitor(settings, supervisor, metrics_folder)
+    events.service_started(role="+".join(roles), pid=os.getpid(), version=__version__)
+    if settings.queues.rabbitmq_inbox is None and "receive" in roles:
+        events.config_loaded(warnings="rabbitmq-inbox is empty: received mail is discarded")
+    try:
+        return await supervisor.run()
+    finally:
+        if monitor is not None:
+            monitor.close()
+
+
+def open_monitor(settings: Settings, supervisor: Supervisor, metrics_folder: str) -> Monitor | None:
+    """Open ``metrics-port``, when there is one."""
+    address = settings.process.metrics_port
+    if address is None:
+        return None
+
+    def ready() -> Page:
+        report = supervisor.report()
+        return Page(200 if report["ready"] else 503, "application/json", json.dumps(report).encode() + b"\n")
+
+    return Monitor(
+        address.host,
+        address.port,
+        {
+            "/live": lambda: Page(200, "text/plain; charset=utf-8", b"alive\n"),
+            "/ready": ready,
+            "/metrics": lambda: Page(200, metrics.CONTENT_TYPE, metrics.render(metrics_folder)),
+        },
+    )

@@ -1,0 +1,128 @@
+"""One worker process: ``python -m mtaq.cli.worker ROLE FD``, started by the supervisor and by nobody else.
+
+Learns everything else over FD (``mtaq.net.control``), and tells it how the broker is. SIGTERM, or a supervisor that is
+gone, stops it in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from typing import Any
+
+from mtaq.assembly import Delivery, Reception, utc_now
+from mtaq.cli.logs import open_log
+from mtaq.config import Settings, merge_live
+from mtaq.model.parcel import BrokerState
+from mtaq.net.control import Control
+from mtaq.net.listeners import Listener
+from mtaq.telemetry.events import EventLog
+
+WATCH_S = 0.25
+
+
+def main() -> int:
+    """Run until told to stop."""
+    role, fd = sys.argv[1], int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run_in_loop(work(role, fd))
+    return 0
+
+
+def run_in_loop(work: Any) -> Any:
+    """Run a coroutine on uvloop where that is installed, else on asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+async def work(role: str, fd: int) -> None:
+    """Be a worker of *role*: ``receive`` or ``deliver``."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    control = await Control.open(fd)
+    first = await control.receive()
+    if first is None:
+        return
+    settings = Settings.from_raw(first["settings"])
+    events = open_log(settings, clock=utc_now)
+    part = build(role, settings, first, events)
+    await part.start()
+    tasks = [
+        asyncio.create_task(obey(control, part, settings, first, events, stop)),
+        asyncio.create_task(watch(control, part, events)),
+    ]
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+    control.send(ready=False, broker=part.broker_state.value)
+    await part.stop()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    control.close()
+
+
+def build(role: str, settings: Settings, first: dict[str, Any], events: EventLog) -> Reception | Delivery:
+    """Build the services of *role* from the supervisor's first words."""
+    if role == "deliver":
+        return Delivery(settings, events, number=first["number"])
+    listeners = [Listener.from_fd(fd, implicit_tls=implicit_tls) for fd, implicit_tls in first["listeners"]]
+    return Reception(settings, listeners, events, number=first["number"])
+
+
+async def obey(
+    control: Control, part: Reception | Delivery, settings: Settings, first: dict[str, Any], events: EventLog,
+    stop: asyncio.Event,
+) -> None:  # fmt: skip
+    """Do what the supervisor says, until it is gone."""
+    said: dict[str, Any] | None = first
+    opening: asyncio.Task[None] | None = None
+    try:
+        while said is not None:
+            if said.get("queues") == "ready" and opening is None:
+                opening = asyncio.create_task(part.queues_ready())
+                opening.add_done_callback(lambda task: stop.set() if failed(task, events) else None)
+            if "settings" in said and said is not first:
+                settings = merge_live(settings, Settings.from_raw(said["settings"]))
+                part.reload(settings)
+                events.set_level(settings.log.log_level)
+            said = await control.receive()
+        stop.set()
+    finally:
+        if opening is not None:
+            opening.cancel()
+
+
+def failed(task: asyncio.Task[None], events: EventLog) -> bool:
+    """Log why *task* failed, if it did: the supervisor starts us again."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        events.bug(error)
+    return error is not None
+
+
+async def watch(control: Control, part: Reception | Delivery, events: EventLog) -> None:
+    """Tell supervisor and log when the broker comes and goes."""
+    last: BrokerState | None = None
+    lost = False
+    while True:
+        state = part.broker_state
+        if state is not last:
+            control.send(ready=state is BrokerState.UP, broker=state.value)
+            if state is BrokerState.UP and lost:
+                events.broker_restored()
+                lost = False
+            elif state is not BrokerState.UP and last is BrokerState.UP:
+                events.broker_lost(reason=f"the broker is {state.value}")
+                lost = True
+            last = state
+        await asyncio.sleep(WATCH_S)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

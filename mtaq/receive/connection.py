@@ -1,0 +1,294 @@
+"""Pumps bytes between one TCP connection and its ``ServerSession``.
+
+Decides nothing: syntax and order are the session's, permission is ``receive.policy``'s, what happens to a message is
+``receive.intake``'s. The carrier is aiosmtpd's ``SMTP`` protocol class; its stream reader, command loop and
+constructor are left out, because they cost more than everything else here (about 90 µs a connection and two task
+switches a command, docs/develop/performance.md).
+
+A client that goes away in the middle of a transaction loses nothing but its reply: the publish is a task of the
+service and runs on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from aiosmtpd.smtp import SMTP
+
+from mtaq.mime.received import protocol_name
+from mtaq.model.message import ConnectionFacts, TlsFacts
+from mtaq.model.reply import Reply
+from mtaq.receive.intake import SessionFacts
+from mtaq.receive.policy import PortPolicy
+from mtaq.smtp import codes
+from mtaq.smtp.server_session import Mail, MessageComplete, Rcpt, ServerSession, StartTls
+
+if TYPE_CHECKING:
+    from mtaq.receive.service import ReceptionService
+
+#: Input kept while an answer is awaited; beyond it the client is not read.
+MAX_WAITING_BYTES = 256 * 1024
+
+#: How long a closed connection may take to send what is left.
+CLOSING_S = 10.0
+
+
+class SmtpConnection(SMTP):
+    """One client, from accept to close.
+
+    Attributes:
+        tls: What TLS the connection has now.
+        smtp: The SMTP session.
+        opened_at: When, on the loop's clock.
+        active_at: When the client last sent something, or was last answered.
+        close_reason: Why we closed it; empty when the client did.
+    """
+
+    def __init__(self, service: ReceptionService, policy: PortPolicy, slot: int | None, session_id: str) -> None:
+        self.loop = service.loop
+        self.event_handler = service
+        self.transport: asyncio.Transport | None = None
+        self.tls: TlsFacts | None = None
+        self.opened_at = self.active_at = service.loop.time()
+        self.session_id = session_id
+        self.messages = 0
+        self.close_reason = ""
+        self._service = service
+        self._policy = policy
+        self._slot = slot
+        self._remote: tuple[str, int] | None = None
+        self._local = ("", 0)
+        self._read_paused = False
+        self._write_paused = False
+        self._half_closed = False
+        self._farewell: Reply | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.smtp: ServerSession
+
+    def __del__(self) -> None:
+        """aiosmtpd's expects a stream reader's future; there is none."""
+
+    # The transport's calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet, or refuse, whoever connected; after STARTTLS only note the new transport."""
+        self.transport = cast(asyncio.Transport, transport)
+        if self._remote is not None:
+            return
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not peer or not local:  # gone before we looked
+            transport.close()
+            return
+        self._remote = (plain_ip(peer[0]), peer[1])
+        self._local = (plain_ip(local[0]), local[1])
+        self._note_tls()
+        self.smtp = ServerSession(self._policy.session_options(self._local[0]), secure=self.tls is not None)
+        self._service.opened(self)
+        refusal = self._service.refuse_connection(self._policy, self._remote[0], self._slot)
+        if refusal is None:
+            self.smtp.greet()
+        else:
+            self._service.refused(self, refusal)
+            self.smtp.refuse(refusal)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the client's bytes to the session, and carry its answers back."""
+        self.active_at = self.loop.time()
+        self.smtp.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; an answer under way is still delivered."""
+        if self._task is None:
+            return False
+        self._half_closed = True
+        return self.tls is None  # TLS has no half-closed connection
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget the connection; its publish, if any, runs on."""
+        self.transport = None
+        self._service.closed(self, error)
+        if self._slot is not None:
+            self._service.release(self._slot)
+            self._slot = None
+
+    def pause_writing(self) -> None:
+        """The client does not read our replies: work on none of its commands until it does."""
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._write_paused = False
+        self._advance()
+
+    # The service's calls.
+
+    def facts(self) -> ConnectionFacts:
+        """Return what the JSON and the logs say of this connection."""
+        assert self._remote is not None
+        return ConnectionFacts(
+            local_ip=self._local[0],
+            local_port=self._local[1],
+            remote_ip=self._remote[0],
+            remote_port=self._remote[1],
+            helo=self.smtp.helo,
+            tls=self.tls,
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Is a message being received or stored?"""
+        return self._task is not None or self.smtp.in_content
+
+    def finish(self, reply: Reply) -> None:
+        """Say *reply* (a 421) and close; a message under way is answered first."""
+        if self.transport is None:
+            return
+        if self._task is not None:
+            self._farewell = reply
+            return
+        self.smtp.refuse(reply)
+        self._flush()
+
+    def abort(self) -> None:
+        """Close without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def check_deadlines(self, now: float) -> None:
+        """Cut a client that is silent too long, or whose session lasts too long (RFC 5321 §4.5.3.2.7)."""
+        if self._task is not None or self.transport is None:
+            return
+        options = self._policy.options
+        if self.transport.is_closing():
+            if now - self.active_at > CLOSING_S:
+                self.abort()
+        elif now - self.active_at > options.smtp_timeout:
+            self._cut("idle too long", now)
+        elif now - self.opened_at > options.smtp_session_timeout:
+            self._cut("session too long", now)
+
+    def _cut(self, reason: str, now: float) -> None:
+        self.close_reason = reason
+        self.active_at = now
+        self.finish(codes.TIMEOUT)
+
+    # Carrying.
+
+    def _advance(self) -> None:
+        while self._task is None and not self._write_paused:
+            event = self.smtp.next_event()
+            if event is None:
+                break
+            if isinstance(event, MessageComplete):
+                self._start(self._take(event))
+            elif isinstance(event, Rcpt):
+                self.smtp.answer(self._policy.refuse_recipient(event.forward_path) or codes.RECIPIENT_OK)
+            elif isinstance(event, Mail):
+                self.smtp.answer(codes.SENDER_OK)
+            else:
+                assert isinstance(event, StartTls)
+                self._begin_tls()
+        self._flush()
+        self._apply_back_pressure()
+
+    def _flush(self) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        data = self.smtp.data_to_send()
+        if data:
+            transport.write(data)
+        if self.smtp.finished and self._task is None:
+            transport.close()
+
+    def _apply_back_pressure(self) -> None:
+        if self.transport is None or self.transport.is_closing():
+            return
+        full = (self._task is not None or self._write_paused) and self.smtp.buffered_bytes > MAX_WAITING_BYTES
+        if full != self._read_paused:
+            self._read_paused = full
+            if full:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self.loop.create_task(work)
+        self._service.watch(self._task)
+
+    def _done(self) -> None:
+        self._task = None
+        self.active_at = self.loop.time()
+        if self._service.stopping:
+            self._farewell = self._farewell or codes.SHUTTING_DOWN
+        if self._farewell is not None:
+            self.smtp.refuse(self._farewell)
+        self._advance()
+        if self._half_closed and self._task is None and self.transport is not None:
+            self.transport.close()
+
+    async def _take(self, event: MessageComplete) -> None:
+        transaction = event.transaction
+        facts = SessionFacts(
+            session_id=self.session_id,
+            connection=self.facts(),
+            hostname=self.smtp.options.hostname,
+            protocol=protocol_name(
+                esmtp=self.smtp.esmtp, tls=self.tls is not None, authenticated=False, smtputf8=transaction.smtputf8
+            ),
+            policy=self._policy,
+        )
+        taking = self._service.take(transaction, event.content, facts)
+        del event  # a large content must not be held here while its JSON is published
+        try:
+            self.smtp.answer(await taking)
+        finally:
+            if self.smtp.awaiting_answer:
+                self.smtp.answer(codes.TRY_LATER)
+            self.messages += 1
+            self._done()
+
+    def _begin_tls(self) -> None:
+        assert self.transport is not None
+        # Nothing of the handshake may be read here, and nothing sent in clear after STARTTLS may survive it.
+        self.transport.pause_reading()
+        self.smtp.answer(codes.START_TLS)
+        self.transport.write(self.smtp.data_to_send())
+        self.smtp.reset_for_tls()
+        self._start(self._shake_hands())
+
+    async def _shake_hands(self) -> None:
+        assert self.transport is not None
+        try:
+            context = self._service.tls_context(self._policy)
+            secured = await self.loop.start_tls(
+                self.transport, self, context, server_side=True, ssl_handshake_timeout=30
+            )
+        except (OSError, asyncio.IncompleteReadError) as error:  # ssl.SSLError is an OSError
+            self._service.tls_failed(self, error)
+            self.abort()
+            self._task = None
+            return
+        if secured is not None:
+            self.transport = secured
+            self._read_paused = False
+            self._note_tls()
+        self._done()
+
+    def _note_tls(self) -> None:
+        assert self.transport is not None
+        tls: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
+        if tls is not None:
+            cipher = tls.cipher()
+            self.tls = TlsFacts(version=tls.version() or "", cipher=cipher[0] if cipher else "")
+
+
+def plain_ip(address: str) -> str:
+    """Return an address as the JSON spells it: IPv4-mapped IPv6 as IPv4, without a zone."""
+    address = address.partition("%")[0]
+    return address[7:] if address.startswith("::ffff:") and "." in address else address

@@ -1,0 +1,90 @@
+"""May they? Who may connect to a port and for whom it takes mail.
+
+Pure decisions on the options of one port; the session asks, ``receive.connection`` carries. Each refusal is a
+``Reply``, its reason for the log is the reply's text.
+"""
+
+from __future__ import annotations
+
+from mtaq.config import ReceiveOptions
+from mtaq.model.address import Address
+from mtaq.model.parcel import BrokerState
+from mtaq.model.reply import Reply
+from mtaq.receive.ports import Hostnames
+from mtaq.smtp import codes
+from mtaq.smtp.server_session import SessionOptions
+
+#: What the JSON adds to the content: addresses, ids, names. Generous.
+JSON_OVERHEAD_BYTES = 16 * 1024
+
+
+def announced_size(max_size_bytes: int, broker_max_bytes: int | None) -> int:
+    """
+    Return what SIZE announces (RFC 1870): the largest content that still fits once encoded.
+
+    Content that is not UTF-8 travels as base64, four bytes for three. Text grows less, unless it is mostly control
+    characters or line ends; such a message may still be refused with 552 once its JSON is known.
+
+    Args:
+        max_size_bytes: ``smtp-maxsize``.
+        broker_max_bytes: Largest JSON the broker takes; ``None`` for no limit.
+    """
+    if broker_max_bytes is None:
+        return max_size_bytes
+    return max(0, min(max_size_bytes, (broker_max_bytes - JSON_OVERHEAD_BYTES) * 3 // 4))
+
+
+class PortPolicy:
+    """The decisions for connections accepted on one port."""
+
+    def __init__(
+        self, options: ReceiveOptions, *, port: int, hostnames: Hostnames, broker_max_bytes: int | None, starttls: bool
+    ) -> None:
+        self.options = options
+        self.port = port
+        self._hostnames = hostnames
+        self._starttls = starttls
+        self._max_size_bytes = announced_size(options.smtp_maxsize, broker_max_bytes)
+        self._session_options: dict[str, SessionOptions] = {}
+
+    def refuse_connection(self, remote_ip: str, broker: BrokerState) -> Reply | None:
+        """Return why this client is not served, or ``None`` when it is."""
+        if not self.options.smtp_range.contains(remote_ip):
+            return codes.NOT_ALLOWED
+        if broker is not BrokerState.UP:
+            return codes.UNAVAILABLE
+        return None
+
+    def refuse_recipient(self, forward_path: Address) -> Reply | None:
+        """Return why mail for *forward_path* is not taken, or ``None`` when it is."""
+        return codes.RELAY_DENIED if self.options.smtp_relay == "none" else None
+
+    def hostname(self, local_ip: str) -> str:
+        """Return our name in sessions on *local_ip*: configured for it, for the port, or found."""
+        return (
+            self._hostnames.configured_for(local_ip)
+            or self.options.smtp_hostname
+            or self._hostnames.found_for(local_ip)
+        )
+
+    def session_options(self, local_ip: str) -> SessionOptions:
+        """Return what a session on *local_ip* announces and enforces."""
+        hostname = self.hostname(local_ip)
+        known = self._session_options.get(hostname)
+        if known is None:
+            known = self._session_options[hostname] = SessionOptions(
+                hostname=hostname,
+                max_size_bytes=self._max_size_bytes,
+                max_recipients=self.options.smtp_max_recipients,
+                strict_addresses=self.options.smtp_validate_address == "strict",
+                starttls=self._starttls,
+                timeout_s=self.options.smtp_timeout,
+            )
+        return known
+
+    def mapped_ips(self, local_ip: str) -> tuple[str, ...]:
+        """Return the source address a message accepted on *local_ip* is to leave from, if that IP is mappable."""
+        options = self.options
+        if options.smtp_mappable_ips.contains(local_ip) and not options.smtp_unmappable_ips.contains(local_ip):
+            return (local_ip,)
+        return ()

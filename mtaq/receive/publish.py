@@ -1,0 +1,73 @@
+"""250 after the broker's confirm: publishes every recipient's JSON of one transaction.
+
+Success means that each of them is confirmed. Anything else is one failure for the whole transaction; the client
+keeps the message and tries again, so recipients whose copy was stored may get it twice, none is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
+from mtaq.model.parcel import INBOX_TYPE, Parcel
+from mtaq.receive.ports import Publisher
+
+#: Unconfirmed JSON of one transaction; more recipients × size than this are published in turn.
+WINDOW_BYTES = 32 * 1024 * 1024
+
+
+class TooLarge(UnconfirmedPublish):
+    """The JSON is larger than the broker takes."""
+
+
+async def publish_all(
+    publisher: Publisher,
+    queue: str,
+    messages: Iterator[tuple[str, bytes]],
+    *,
+    timeout_s: float,
+    max_bytes: int | None,
+) -> None:
+    """
+    Publish each ``(message-id, JSON)`` of *messages* to *queue* and wait for all confirms.
+
+    Args:
+        publisher: The broker.
+        queue: The inbox.
+        messages: Made one at a time, while there is room in the window.
+        timeout_s: For the whole transaction.
+        max_bytes: Largest JSON the broker takes; ``None`` for no limit.
+
+    Raises:
+        TooLarge: A JSON is larger than *max_bytes*.
+        UnconfirmedPublish: The broker refused one.
+        BrokerUnavailable: No broker, or no confirm in time.
+    """
+    waiting: set[asyncio.Task[None]] = set()
+    waiting_bytes = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            for identity, body in messages:
+                size = len(body)
+                if max_bytes is not None and size > max_bytes:
+                    raise TooLarge(f"{size} bytes of JSON, the broker takes {max_bytes}")
+                parcel = Parcel(body=body, type=INBOX_TYPE, correlation_id=identity)
+                del body
+                waiting.add(asyncio.create_task(publisher.publish(queue, parcel, timeout_s=timeout_s)))
+                del parcel
+                waiting_bytes += size
+                if waiting_bytes >= WINDOW_BYTES:
+                    await _all_done(waiting)
+                    waiting_bytes = 0
+            await _all_done(waiting)
+    except TimeoutError as error:
+        raise BrokerUnavailable(f"no confirm within {timeout_s:g} s") from error
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+async def _all_done(waiting: set[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*waiting)
+    waiting.clear()

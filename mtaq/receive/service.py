@@ -1,0 +1,222 @@
+"""Reception in one process: its ports, its open connections, its deadlines, its end.
+
+Knows every connection; one sweep a second looks after all time-outs, so a command costs no timer. Stopping lets
+transactions under way finish and answers everybody else 421.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from mtaq.model.address import address_text
+from mtaq.model.reply import Reply
+from mtaq.receive.connection import SmtpConnection, plain_ip
+from mtaq.receive.intake import Intake, IntakeOptions, SessionFacts
+from mtaq.receive.listener import Acceptor
+from mtaq.receive.policy import PortPolicy
+from mtaq.receive.ports import Publisher, Slots
+from mtaq.smtp import codes
+from mtaq.smtp.server_session import Transaction
+from mtaq.telemetry.events import EventLog
+from mtaq.telemetry.metrics import counter, gauge
+
+SWEEP_S = 1.0
+
+SESSIONS = counter("mtaq_sessions", "SMTP sessions opened by clients.")
+SESSIONS_REFUSED = counter("mtaq_sessions_refused", "Connections answered with a refusal at once.", ("code",))
+SESSIONS_OPEN = gauge("mtaq_sessions_open", "SMTP sessions open now.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """One listening socket, handed down by whoever bound it.
+
+    Attributes:
+        sock: Bound and listening, non-blocking.
+        number: The port.
+        policy: What holds for connections accepted here.
+        tls: Context of the port's certificate; ``None`` when it has none.
+        implicit_tls: TLS from the first byte.
+    """
+
+    sock: socket.socket
+    number: int
+    policy: PortPolicy
+    tls: ssl.SSLContext | None
+    implicit_tls: bool
+
+
+class ReceptionService:
+    """Accepts mail on some ports until stopped."""
+
+    def __init__(
+        self,
+        options: IntakeOptions,
+        *,
+        publisher: Publisher,
+        slots: Slots,
+        events: EventLog,
+        clock: Callable[[], datetime],
+        slot_wait_s: float,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.stopping = False
+        self._publisher = publisher
+        self._slots = slots
+        self._slot_wait_s = slot_wait_s
+        self._events = events
+        self._intake = Intake(options, publisher=publisher, events=events, clock=clock)
+        self._acceptors: list[Acceptor] = []
+        self._policies: dict[int, PortPolicy] = {}
+        self._contexts: dict[int, ssl.SSLContext] = {}
+        self._connections: set[SmtpConnection] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._session_numbers = itertools.count(1)
+        self._session_prefix = f"{int(clock().timestamp()):x}"
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    # Life.
+
+    def start(self, ports: list[Port]) -> None:
+        """Accept connections on *ports*."""
+        self.configure({port.number: port.policy for port in ports}, {p.number: p.tls for p in ports if p.tls})
+        for port in ports:
+            acceptor = Acceptor(
+                port.sock,
+                partial(self._connection, port.number),
+                slots=self._slots,
+                admits=partial(self._admits, port.number),
+                implicit_tls=port.tls if port.implicit_tls else None,
+                wait_s=self._slot_wait_s,
+            )
+            acceptor.start()
+            self._acceptors.append(acceptor)
+        self._sweep()
+
+    def configure(self, policies: Mapping[int, PortPolicy], contexts: Mapping[int, ssl.SSLContext]) -> None:
+        """Use these from the next connection on; those that are open keep what they began with."""
+        self._policies.update(policies)
+        self._contexts.update(contexts)
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept nothing more, let transactions under way finish for *grace_s* seconds, answer everybody else 421."""
+        self.stopping = True
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        for connection in list(self._connections):
+            if not connection.is_busy:
+                connection.finish(codes.SHUTTING_DOWN)
+        deadline = self.loop.time() + grace_s
+        while any(connection.is_busy for connection in self._connections) or self._tasks:
+            if self.loop.time() >= deadline:
+                break
+            await asyncio.sleep(0.05)
+        for connection in list(self._connections):
+            connection.finish(codes.SHUTTING_DOWN)
+        await asyncio.sleep(0)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            connection.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _admits(self, port: int, remote_ip: str) -> bool:
+        return self._policies[port].refuse_connection(plain_ip(remote_ip), self._publisher.state) is None
+
+    def _connection(self, port: int, slot: int | None) -> SmtpConnection:
+        session_id = f"{self._session_prefix}-{next(self._session_numbers)}"
+        return SmtpConnection(self, self._policies[port], slot, session_id)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection in list(self._connections):
+            connection.check_deadlines(now)
+        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+    # What connections ask.
+
+    def refuse_connection(self, policy: PortPolicy, remote_ip: str, slot: int | None) -> Reply | None:
+        """Return why a client is turned away before its greeting; the order is the contract's."""
+        if self.stopping:
+            return codes.SHUTTING_DOWN
+        if slot is None:
+            return codes.TOO_MANY_CONNECTIONS
+        return policy.refuse_connection(remote_ip, self._publisher.state)
+
+    async def take(self, transaction: Transaction, content: bytes, facts: SessionFacts) -> Reply:
+        """Store one message; whatever surprises, the client is told to try again."""
+        taking = self._intake.take(transaction, content, facts)
+        del content
+        try:
+            return await taking
+        except Exception as error:  # the top of a transaction: a bug may delay mail, never lose it
+            self._events.bug(error, session_id=facts.session_id, reverse_path=address_text(transaction.reverse_path))
+            return codes.TRY_LATER
+
+    def tls_context(self, policy: PortPolicy) -> ssl.SSLContext:
+        """Return the context for STARTTLS on a port that offers it."""
+        return self._contexts[policy.port]
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Keep *task* running even when its connection is gone."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def release(self, slot: int) -> None:
+        """Free a connection slot."""
+        self._slots.release(slot)
+
+    # What connections report.
+
+    def tls_failed(self, connection: SmtpConnection, error: Exception) -> None:
+        """A handshake after STARTTLS failed."""
+        connection.close_reason = f"TLS handshake failed: {error}"
+
+    def opened(self, connection: SmtpConnection) -> None:
+        """A client connected."""
+        SESSIONS.inc()
+        SESSIONS_OPEN.inc()
+        self._connections.add(connection)
+
+    def refused(self, connection: SmtpConnection, reply: Reply) -> None:
+        """A client was turned away before its greeting."""
+        SESSIONS_REFUSED.labels(str(reply.code)).inc()
+        facts = connection.facts()
+        self._events.session_refused(
+            session_id=connection.session_id,
+            peer_ip=facts.remote_ip,
+            peer_port=facts.remote_port,
+            local_ip=facts.local_ip,
+            reply_code=reply.code,
+            enhanced_code=reply.status,
+            reason=reply.text,
+        )
+
+    def closed(self, connection: SmtpConnection, error: Exception | None) -> None:
+        """A connection is gone; one line tells its story."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        SESSIONS_OPEN.dec()
+        facts = connection.facts()
+        self._events.session_closed(
+            session_id=connection.session_id,
+            peer_ip=facts.remote_ip,
+            peer_port=facts.remote_port,
+            local_ip=facts.local_ip,
+            helo=facts.helo,
+            tls_version=facts.tls.version if facts.tls else None,
+            session_messages=connection.messages,
+            duration_ms=int((self.loop.time() - connection.opened_at) * 1000),
+            reason=connection.close_reason or (str(error) if error else None),
+        )
