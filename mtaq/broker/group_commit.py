@@ -197,7 +197,7 @@ class GroupCommit(Generic[Op, Result]):
         except Exception as error:
             self._store.close()
             self._retry_at = time.monotonic() + _RETRY_S
-            self._change_state(BrokerState.DOWN, str(error))
+            self._change_state(BrokerState.DOWN, f"{type(error).__name__}: {error}")
             raise
         self._change_state(BrokerState.UP, "")
         return results

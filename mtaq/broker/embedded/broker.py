@@ -21,7 +21,6 @@ from mtaq.broker.embedded.clock import QueueClock, uptime_s
 from mtaq.broker.embedded.operations import (
     Consume,
     Declare,
-    Exists,
     Leave,
     Operation,
     Publish,
@@ -37,7 +36,7 @@ from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
 
 #: Longest wait of the calls that have no limit of their own.
 _TIMEOUT_S = 30.0
-_MAX_PRIORITY = 255  # as in AMQP
+_MAX_PRIORITY = 255
 
 
 class EmbeddedBroker:
@@ -48,6 +47,8 @@ class EmbeddedBroker:
         path: Path,
         *,
         max_size_bytes: int,
+        max_priority: int | None = None,
+        declare: bool = True,
         on_state: OnState | None = None,
         uptime: Callable[[], float] = uptime_s,
     ) -> None:
@@ -56,10 +57,14 @@ class EmbeddedBroker:
         Args:
             path: Folder of the queues, made if missing, readable by its owner alone.
             max_size_bytes: Largest body taken.
+            max_priority: Higher priorities count as this one; ``None`` = up to 255, as in AMQP.
+            declare: ``declare`` makes queues; otherwise it only looks for them.
             on_state: Told when the state changes, with the reason.
             uptime: Seconds that pass evenly; delays are measured by it.
         """
         self._max_size_bytes = max_size_bytes
+        self._max_priority = _MAX_PRIORITY if max_priority is None else min(max_priority, _MAX_PRIORITY)
+        self._declare = declare
         store = QueueStore(path, QueueClock(uptime), self._taken)
         self._engine: GroupCommit[Operation, bool | None] = GroupCommit(
             store, name=f"embedded queue {path}", on_state=on_state
@@ -87,17 +92,10 @@ class EmbeddedBroker:
             Whether a queue was created. It is safe at once.
 
         Raises:
+            TopologyMismatch: It may not be made, and is not there.
             BrokerUnavailable: As for ``publish``.
         """
-        return bool(await self._ask(Declare(tuple(queues)), _TIMEOUT_S))
-
-    async def exists(self, queue: str) -> bool:
-        """Was *queue* declared?
-
-        Raises:
-            BrokerUnavailable: As for ``publish``.
-        """
-        return bool(await self._ask(Exists(queue), _TIMEOUT_S))
+        return bool(await self._ask(Declare(tuple(queues), self._declare), _TIMEOUT_S))
 
     async def publish(self, queue: str, parcel: Parcel, *, timeout_s: float, delay_s: float = 0.0) -> None:
         """Store *parcel* in *queue*; when this returns it is on the disk.
@@ -109,7 +107,7 @@ class EmbeddedBroker:
         size_bytes = len(parcel.body)
         if size_bytes > self._max_size_bytes:
             raise UnconfirmedPublish(f"{size_bytes} bytes are more than the queue takes ({self._max_size_bytes})")
-        priority = min(max(parcel.priority, 0), _MAX_PRIORITY)
+        priority = min(max(parcel.priority, 0), self._max_priority)
         publish = Publish(queue, priority, delay_s, _encode_properties(parcel), parcel.body)
         await self._ask(publish, timeout_s, size_bytes)
 

@@ -63,15 +63,10 @@ class Settle(NamedTuple):
 
 
 class Declare(NamedTuple):
-    """Make queues; the result is whether one was missing."""
+    """Make queues (or only look for them); the result is whether one was missing and was made."""
 
     queues: Sequence[QueueSpec]
-
-
-class Exists(NamedTuple):
-    """Ask whether a queue was declared."""
-
-    queue: str
+    make: bool
 
 
 class Consume(NamedTuple):
@@ -91,7 +86,7 @@ class Leave:
     """Give back everything that is not settled: this process is done."""
 
 
-Operation = Publish | Settle | Declare | Exists | Consume | Stop | Leave
+Operation = Publish | Settle | Declare | Consume | Stop | Leave
 
 
 @dataclass(slots=True)
@@ -101,7 +96,7 @@ class Batch:
     size: int
     publishes: list[tuple[int, Publish]] = field(default_factory=list)
     settled: list[Settle] = field(default_factory=list)
-    others: list[tuple[int, Declare | Exists | Consume | Stop | Leave]] = field(default_factory=list)
+    others: list[tuple[int, Declare | Consume | Stop | Leave]] = field(default_factory=list)
 
     @classmethod
     def sort(cls, operations: Sequence[Operation]) -> Batch:

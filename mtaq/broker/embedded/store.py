@@ -24,7 +24,6 @@ from mtaq.broker.embedded.operations import (
     Batch,
     Consume,
     Declare,
-    Exists,
     Leave,
     Operation,
     Publish,
@@ -35,7 +34,8 @@ from mtaq.broker.embedded.operations import (
 )
 from mtaq.broker.file_locks import RangeLocks
 from mtaq.broker.sqlite_file import FIRST_FREE_BYTE, SqliteFile, make_private_folder
-from mtaq.model.errors import UnconfirmedPublish
+from mtaq.model.errors import TopologyMismatch, UnconfirmedPublish
+from mtaq.model.parcel import QueueSpec
 
 #: How often another process's commits are looked for while something could be handed out: rarely, and often for a
 #: while after one was found.
@@ -113,6 +113,7 @@ class QueueStore:
         batch = Batch.sort(operations)
         results: list[bool | Exception | None] = [None] * batch.size
         settled = [one for one in batch.settled if one.id in self._out]
+        freed = Counter(id(self._out[one.id]) for one in settled)
         with self._file.transaction() as connection:
             self._notice(connection)
             self._settle(connection, settled)
@@ -120,7 +121,7 @@ class QueueStore:
                 results[index] = self._other(connection, other)
             self._publish(connection, batch.publishes, results)
             self._release(connection)
-            taken = self._take(connection, Counter(id(self._out[one.id]) for one in settled))
+            taken = self._take(connection, freed)
         for one in settled:
             self._out.pop(one.id).unsettled -= 1
         self._remember(taken)
@@ -213,15 +214,10 @@ class QueueStore:
             found = self._queues.get(queue)
         return found
 
-    def _other(self, connection: sqlite3.Connection, operation: Operation) -> bool | None:
+    def _other(self, connection: sqlite3.Connection, operation: Operation) -> bool | Exception | None:
         match operation:
-            case Declare(queues):
-                made = [tables.declare(connection, spec) for spec in queues]
-                self._queues = {}
-                self._look()
-                return any(made)
-            case Exists(queue):
-                return self._find(connection, queue) is not None
+            case Declare(queues, make):
+                return self._declare(connection, queues) if make else self._look_for(connection, queues)
             case Consume(subscription):
                 self._subscriptions = [one for one in self._subscriptions if one is not subscription] + [subscription]
             case Stop(subscription):
@@ -229,11 +225,23 @@ class QueueStore:
                 self._subscriptions = [one for one in self._subscriptions if one is not subscription]
             case Leave():
                 self._subscriptions = []
-                self._out.clear()
                 tables.release_owner(connection, self._owner)
                 return None
         tables.register(connection, self._owner, {one.queue for one in self._subscriptions})
         return None
+
+    def _declare(self, connection: sqlite3.Connection, queues: Sequence[QueueSpec]) -> bool:
+        made = [tables.declare(connection, spec) for spec in queues]
+        self._queues = {}
+        self._look()
+        return any(made)
+
+    def _look_for(self, connection: sqlite3.Connection, queues: Sequence[QueueSpec]) -> bool | Exception:
+        for spec in queues:
+            found = self._find(connection, spec.name, ladder=spec.ladder)
+            if found is None or (spec.ladder and not found[1]):
+                return TopologyMismatch(f"queue {spec.name!r} was not declared{' with delays' if found else ''}")
+        return False
 
     def _release(self, connection: sqlite3.Connection) -> None:
         """What time has brought: delays that are over, dead processes, an emptied file."""
@@ -268,11 +276,11 @@ class QueueStore:
         one.look = queue is not None and tables.count_ready(connection, queue[0], 1) > 0
         return one.look
 
-    def _take(self, connection: sqlite3.Connection, settled: Counter[int]) -> Taken:
+    def _take(self, connection: sqlite3.Connection, freed: Counter[int]) -> Taken:
         taken: Taken = []
         room_bytes = _MAX_BYTES
         for one in self._subscriptions:
-            credit = one.credit + settled[id(one)]
+            credit = one.credit + freed[id(one)]
             queue = self._find(connection, one.queue) if one.look and credit > 0 else None
             if queue is None or room_bytes <= 0:
                 continue
