@@ -1,0 +1,92 @@
+"""The replies that we give, ready made (RFC 5321 §4.2, RFC 3463, RFC 2034).
+
+Wording is for people; programs read the codes. Nothing here says why a stranger was refused in more detail than the
+code itself does: that is for the log. Replies that name a number or an address are built where they are given.
+"""
+
+from __future__ import annotations
+
+from mtaq.model.reply import Reply, reply
+
+# 2yz, 3yz
+OK = reply(250, "2.0.0", "ok")
+RESET = reply(250, "2.0.0", "reset")
+SENDER_OK = reply(250, "2.1.0", "sender ok")
+RECIPIENT_OK = reply(250, "2.1.5", "recipient ok")
+ACCEPTED = reply(250, "2.6.0", "accepted")
+START_TLS = reply(220, "2.0.0", "go ahead")
+GOODBYE = reply(221, "2.0.0", "goodbye")
+CANNOT_VERIFY = reply(252, "2.0.0", "cannot verify, send mail to find out")
+HELP_TEXT = reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT")
+START_INPUT = reply(354, None, "end with <CRLF>.<CRLF>")
+
+# 4yz: try again
+SHUTTING_DOWN = reply(421, "4.3.2", "shutting down, try again later")
+UNAVAILABLE = reply(421, "4.3.2", "no mail can be taken now, try again later")
+TIMEOUT = reply(421, "4.4.2", "silent for too long")
+TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "too many connections, try again later")
+TOO_MANY_ERRORS = reply(421, "4.7.0", "too many errors")
+TRY_LATER = reply(451, "4.3.0", "cannot be taken now, try again later")
+NO_MEMORY = reply(452, "4.3.1", "too much mail at once, try again later")
+TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "too many recipients, send the others in another transaction")
+NO_TLS_NOW = reply(454, "4.7.0", "TLS not available now")
+
+# 5yz: syntax and order
+LINE_TOO_LONG = reply(500, "5.5.2", "line too long")
+BAD_OCTETS = reply(500, "5.5.2", "control characters in a command")
+UNKNOWN_COMMAND = reply(500, "5.5.1", "command not recognised")
+BAD_ARGUMENT = reply(501, "5.5.4", "bad argument")
+BAD_PARAMETER = reply(501, "5.5.4", "bad parameter")
+BAD_CHUNK_SIZE = reply(501, "5.5.4", "bad chunk size; what follows cannot be told from commands")
+# RFC 2034 §4 wants no enhanced status code in any reply to HELO or EHLO.
+BAD_HELO = reply(501, None, "a domain or an address literal is wanted")
+NOT_IMPLEMENTED = reply(502, "5.5.1", "not implemented")
+NOT_HTTP = reply(502, "5.7.0", "this is not HTTP")
+NEED_HELO = reply(503, "5.5.1", "send EHLO first")
+NEED_MAIL = reply(503, "5.5.1", "send MAIL first")
+NEED_RECIPIENT = reply(503, "5.5.1", "send RCPT first")
+IN_TRANSACTION = reply(503, "5.5.1", "a transaction is open")
+IN_CHUNKS = reply(503, "5.5.1", "BDAT has begun")
+NEED_BDAT = reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT")
+TLS_ALREADY = reply(503, "5.5.1", "TLS is on already")
+UNKNOWN_PARAMETER = reply(555, "5.5.4", "parameter not recognised")
+
+# 5yz: policy and content
+AUTH_REQUIRED = reply(530, "5.7.0", "authentication required")
+RELAY_DENIED = reply(550, "5.7.1", "relaying denied")
+BARE_LINE_END = reply(550, "5.6.11", "bare CR or LF in the content: only CRLF ends a line")
+LONG_CONTENT_LINE = reply(550, "5.6.0", "a line of the content is longer than 998 octets")
+NUL_IN_CONTENT = reply(550, "5.6.0", "NUL in the content, which needs BODY=BINARYMIME")
+TOO_BIG = reply(552, "5.3.4", "message too big")
+NEED_SMTPUTF8 = reply(553, "5.6.7", "the address needs SMTPUTF8")
+NO_RECIPIENTS = reply(554, "5.5.1", "no valid recipients")
+NOT_ALLOWED = reply(554, "5.7.1", "not allowed")
+MAIL_LOOP = reply(554, "5.4.6", "too many Received fields: a mail loop")  # RFC 5321 §6.3
+
+# The constants above live as long as the program, so their ids are never given to another object.
+_WIRE = {id(ready): ready.encode() for ready in list(globals().values()) if isinstance(ready, Reply)}
+
+
+def greeting(hostname: str) -> Reply:
+    """Return the 220 that opens a session (RFC 5321 §4.2); no enhanced status code (RFC 2034 §4)."""
+    return reply(220, None, f"{hostname} ESMTP mtaq")
+
+
+def bad_sender(reason: str) -> Reply:
+    """Return the refusal of a reverse-path that is no address."""
+    return reply(501, "5.1.7", reason)
+
+
+def bad_recipient(reason: str) -> Reply:
+    """Return the refusal of a forward-path that is no address."""
+    return reply(501, "5.1.3", reason)
+
+
+def chunk_received(size_bytes: int) -> Reply:
+    """Return the answer to a BDAT chunk that is not the last (RFC 3030 §4.2)."""
+    return reply(250, "2.0.0", f"{size_bytes} octets received")
+
+
+def encode(answer: Reply) -> bytes:
+    """Return ``answer.encode()``, without encoding anew what stands ready in this module."""
+    return _WIRE.get(id(answer)) or answer.encode()
