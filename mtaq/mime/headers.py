@@ -1,0 +1,67 @@
+"""Where does the header section end, and which fields does it have (RFC 5322 §2.2)?
+
+Bytes in, bytes out, never an exception: whatever the octets are, some fields are found and the rest is passed over.
+CRLF and bare LF both end a line here, since content that a script wrote may have either. Every scan is one pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+#: More of a header section is not looked at when it is only read (not when it is edited).
+HEADER_LIMIT_BYTES = 262_144
+FIELD_LIMIT = 1_000
+
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+#: A name is printable ASCII without colon (RFC 5322 §2.2); blanks before the colon are obsolete and common (§4.5).
+_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)", re.MULTILINE)
+_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+_RECEIVED = re.compile(rb"^received[ \t]*+:", re.MULTILINE | re.IGNORECASE)
+
+
+class Field(NamedTuple):
+    """One header field.
+
+    Attributes:
+        name: As written.
+        value: Unfolded, without the blanks around it; 8-bit octets as they are.
+    """
+
+    name: bytes
+    value: bytes
+
+
+def header_end(content: bytes, limit_bytes: int | None = None) -> int:
+    """Return where the header section ends: the offset of the empty line, or the length when there is none.
+
+    With *limit_bytes* it ends there at the latest.
+    """
+    limit_bytes = len(content) if limit_bytes is None else min(limit_bytes, len(content))
+    if content.startswith((b"\r\n", b"\n")):
+        return 0
+    match = _EMPTY_LINE.search(content, 0, limit_bytes)
+    return match.start() + 1 if match is not None else limit_bytes
+
+
+def fields(content: bytes) -> Iterator[Field]:
+    """Yield the fields of the header section from the top, within the limits above."""
+    end = header_end(content, HEADER_LIMIT_BYTES)
+    for number, match in enumerate(_FIELD.finditer(content, 0, end)):
+        if number == FIELD_LIMIT:
+            return
+        name, value = match.groups()
+        yield Field(name, unfold(value))
+
+
+def unfold(value: bytes) -> bytes:
+    """Return *value* on one line (RFC 5322 §2.2.3), without the blanks around it."""
+    if b"\n" in value:
+        value = _FOLD.sub(b"", value)
+    return value.strip(b" \t\r\n")
+
+
+def count_received(content: bytes) -> int:
+    """Return how many ``Received`` fields there are: how many hosts it has passed (RFC 5321 §6.3)."""
+    return sum(1 for _ in _RECEIVED.finditer(content, 0, header_end(content)))
