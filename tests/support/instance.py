@@ -85,7 +85,9 @@ class Program:
 class Relay(Program):
     """``mtaq run`` (or another verb) with a configuration of its own."""
 
-    def __init__(self, folder: Path, address: str, *, verb: str = "run", name: str = "relay", **options: object) -> None:
+    def __init__(
+        self, folder: Path, address: str, *, verb: str = "run", name: str = "relay", **options: object
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.metrics_port = free_port()

@@ -1,0 +1,195 @@
+"""One instance as its operator sees it: mistakes, signals, reload, health."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.instance import ROOT, Relay, wait_until
+from tests.support.wire import Wire
+
+CONTENT = b"Subject: hello\r\n\r\nhello\r\n"
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    """A relay on the embedded queue that only receives; each test starts it."""
+    relay = Relay(tmp_path, f"embedded://{tmp_path / 'queue'}", verb="receive", smtp_threads=1)
+    yield relay
+    relay.cleanup()
+
+
+def mtaq(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``mtaq`` to its end."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MTAQ_")}
+    return subprocess.run(
+        [sys.executable, "-m", "mtaq", *arguments],
+        capture_output=True, text=True, env=environment, timeout=60, cwd=ROOT,
+    )  # fmt: skip
+
+
+def test_every_mistake_is_told_at_once_before_a_port_is_opened(relay: Relay) -> None:
+    """A configuration with several mistakes names each with its line, and the exit status is 78."""
+    relay.options |= {"smtp-prot": 25, "smtp-maxsize": "ten", "smtp-range": "10.0.0.0/33", "retry-interval": "x"}
+    relay.write_configuration()
+    done = mtaq("receive", "--config", str(relay.configuration))
+    assert done.returncode == 78
+    lines = relay.configuration.read_text().splitlines()
+    for key, known in (("smtp-prot", "smtp-port"), ("smtp-maxsize", ""), ("smtp-range", ""), ("retry-interval", "")):
+        number = next(number for number, line in enumerate(lines, 1) if line.startswith(f"{key}:"))
+        [told] = [line for line in done.stderr.splitlines() if f"{relay.configuration}:{number}: {key}: " in line]
+        assert known in told
+    assert relay.greeting() == ""
+
+
+def test_a_port_in_use_is_named(relay: Relay) -> None:
+    """A second instance on the same port says which port, and ends with 71."""
+    relay.start()
+    relay.wait_ready()
+    done = mtaq("receive", "--config", str(relay.configuration))
+    assert done.returncode == 71
+    assert str(relay.port) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sigterm_lets_a_transaction_finish_and_turns_others_away(relay: Relay) -> None:
+    """SIGTERM: an idle client gets 421, one inside DATA its 250 and then 421; the exit status is 0."""
+    relay.start()
+    relay.wait_ready()
+    assert relay.process is not None
+    with Wire(relay.port) as idle, Wire(relay.port) as busy:
+        idle.say("EHLO client.test")
+        busy.say("EHLO client.test")
+        busy.say("MAIL FROM:<ada@example.org>")
+        busy.say("RCPT TO:<grace@example.com>")
+        assert busy.say("DATA").startswith("354")
+        relay.process.terminate()
+        assert idle.reply().startswith("421 4.3.2")
+        busy.send(CONTENT + b".\r\n")
+        assert busy.reply().startswith("250-2.6.0 accepted")
+        assert busy.reply().startswith("421 4.3.2")
+        assert busy.reply() == ""
+    assert relay.wait() == 0
+
+
+def test_a_second_sigterm_ends_at_once(relay: Relay) -> None:
+    """Whoever asks twice does not wait for the transactions."""
+    relay.start()
+    relay.wait_ready()
+    assert relay.process is not None
+    with Wire(relay.port) as busy:
+        busy.say("EHLO client.test")
+        busy.say("MAIL FROM:<ada@example.org>")
+        busy.say("RCPT TO:<grace@example.com>")
+        busy.say("DATA")
+        relay.process.terminate()
+        wait_until(lambda: relay.events("service.stopping"), "the first SIGTERM to be seen")
+        relay.process.terminate()
+        relay.wait(10)
+    assert not relay.worker_pids("receive")
+
+
+def test_reload_changes_what_can_change_and_keeps_sessions(relay: Relay) -> None:
+    """``mtaq reload``: a new limit holds for new sessions, open ones live on, what needs a restart is named."""
+    relay.start()
+    relay.wait_ready()
+    with Wire(relay.port) as before:
+        assert "SIZE 104857600" in before.say("EHLO client.test")
+        relay.options |= {"smtp-maxsize": "1MB", "smtp-connections-in": 7}
+        relay.write_configuration()
+        assert mtaq("reload", "--config", str(relay.configuration)).returncode == 0
+        loaded = wait_until(lambda: [e for e in relay.events("config.loaded") if e.get("changed")], "the reload")
+        assert "smtp-maxsize" in loaded[-1]["changed"]
+        assert "smtp-connections-in" in loaded[-1]["needs_restart"]
+
+        def announced() -> bool:
+            with Wire(relay.port) as after:
+                return "SIZE 1048576" in after.say("EHLO client.test")
+
+        wait_until(announced, "the new size to be announced")
+        assert before.say("NOOP").startswith("250")
+
+
+def test_a_broken_new_configuration_changes_nothing(relay: Relay) -> None:
+    """SIGHUP with mistakes in the file: they are logged, and mail goes on as before."""
+    relay.start()
+    relay.wait_ready()
+    relay.options |= {"smtp-maxsize": "many"}
+    relay.write_configuration()
+    assert mtaq("reload", "--config", str(relay.configuration)).returncode == 78
+    assert relay.process is not None
+    relay.process.send_signal(signal.SIGHUP)
+    [refused] = wait_until(lambda: relay.events("config.refused"), "the refusal to be logged")
+    assert "smtp-maxsize" in refused["error"]
+    with Wire(relay.port) as wire:
+        assert "SIZE 104857600" in wire.say("EHLO client.test")
+
+
+def test_a_killed_worker_is_replaced(relay: Relay) -> None:
+    """kill -9 of the only worker: another one takes its place, on the same port."""
+    relay.start()
+    relay.wait_ready()
+    [pid] = relay.worker_pids("receive")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: pid not in relay.worker_pids("receive") and relay.worker_pids("receive"), "another worker")
+    wait_until(lambda: relay.greeting().startswith("220"), "the port to answer")
+
+
+def test_health_tells_by_its_exit_status(relay: Relay) -> None:
+    """``mtaq health`` is 0 while everything works and 69 when nothing runs."""
+    relay.write_configuration()
+    assert mtaq("health", "--config", str(relay.configuration)).returncode == 69
+    relay.start()
+    relay.wait_ready()
+    assert mtaq("health", "--config", str(relay.configuration)).returncode == 0
+
+
+def test_secrets_do_not_stand_in_the_process_list(tmp_path: Path) -> None:
+    """The password of the broker reaches the workers, and no argument of theirs."""
+    address = "amqp://mtaq:Zeph1r-secret@127.0.0.1:1/"
+    relay = Relay(tmp_path, address, verb="receive", smtp_threads=1)
+    try:
+        relay.start()
+        wait_until(lambda: relay.greeting().startswith("421"), "the relay to answer")
+        for pid in relay.worker_pids("receive"):
+            assert b"Zeph1r" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert "Zeph1r" not in relay.log.read_text()
+    finally:
+        relay.cleanup()
+
+
+def test_connections_beyond_the_cap_wait_and_are_told(tmp_path: Path) -> None:
+    """With a cap of 2 over two processes the third client waits, then gets 421; a freed slot serves again."""
+    relay = Relay(
+        tmp_path, f"embedded://{tmp_path / 'queue'}", verb="receive", smtp_connections_in=2, smtp_connections_wait=1
+    )
+    try:
+        relay.start()
+        relay.wait_ready()
+        with Wire(relay.port) as first, Wire(relay.port) as second:
+            assert first.greeting.startswith("220")
+            assert second.greeting.startswith("220")
+            with Wire(relay.port) as third:
+                assert third.greeting.startswith("421 4.7.0")
+        wait_until(lambda: relay.greeting().startswith("220"), "a slot to be free")
+    finally:
+        relay.cleanup()
+
+
+def test_clients_out_of_range_are_refused(tmp_path: Path) -> None:
+    """Who is not in smtp-range gets 554 5.7.1 and a closed connection; by default that is everybody."""
+    relay = Relay(tmp_path, f"embedded://{tmp_path / 'queue'}", verb="receive", smtp_threads=1, smtp_range="")
+    try:
+        relay.start()
+        relay.wait_ready()
+        with Wire(relay.port) as wire:
+            assert wire.greeting.startswith("554 5.7.1")
+            assert wire.reply() == ""
+    finally:
+        relay.cleanup()
