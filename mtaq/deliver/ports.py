@@ -62,7 +62,7 @@ class Stream(Protocol):
         """The TLS session, or ``None`` in clear."""
 
     async def read(self) -> bytes:
-        """Return what arrived next, at most 64 KB; empty at the end of the stream.
+        """Return what arrived next, at most 64 KB; empty at the end of the stream. One reader at a time.
 
         Raises:
             OSError: The connection broke.
@@ -150,6 +150,18 @@ class Journal(Protocol):
         """Return what any process of this host recorded under *key*."""
 
 
+class Declare(Protocol):
+    """Creates a queue that a message names and that does not exist yet (``rabbitmq-declare``)."""
+
+    async def __call__(self, queue: str) -> None:
+        """
+        Create *queue*, or do nothing when it exists.
+
+        Raises:
+            BrokerError: It could not be created.
+        """
+
+
 class Claims(Protocol):
     """One attempt is made by one process at a time, on this host; a dead process's claims are free at once."""
 
@@ -158,3 +170,34 @@ class Claims(Protocol):
 
     def release(self, key: bytes) -> None:
         """Give it back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where delivery stands among hosts.
+
+    Attributes:
+        ehlo_name: Gives our name for EHLO on a connection from this local IP (RFC 5321 §4.1.1.1).
+        is_own: Would a connection to this IP address end on this host?
+        is_private: Is this IP address one that cannot be reached on the Internet?
+        unverified: TLS without looking at the certificate.
+        verified: TLS with a certificate that is valid for the host's name.
+    """
+
+    ehlo_name: Callable[[str | None], str]
+    is_own: Callable[[str], bool]
+    is_private: Callable[[str], bool]
+    unverified: ssl.SSLContext
+    verified: ssl.SSLContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueNames:
+    """The queues that delivery uses; ``None`` where the operator wants none."""
+
+    outbox: str
+    dead: str
+    results: str | None = None
+    success: str | None = None
+    failure: str | None = None
+    retry: str | None = None

@@ -1,0 +1,270 @@
+"""One connection to a mail host: carries a ``ClientSession`` over a ``Stream`` and keeps every time-out.
+
+A phase's time begins with the answer before it and bounds the whole answer, so a host that sends slow bytes or never
+ends its greeting is cut off like a silent one. Which host, which source and what after a failure is decided elsewhere.
+``open`` raises ``HostFailure``; ``deliver`` never fails but returns how it ended, and after anything out of order
+``usable`` is false.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from dataclasses import replace
+from typing import Any
+
+from mtaq.config import DeliveryTimeouts
+from mtaq.deliver.certificate import read_names
+from mtaq.deliver.ending import Ending, HostFailure, PeerFacts, answered
+from mtaq.deliver.ports import Stream
+from mtaq.model.errors import RemoteProtocolError
+from mtaq.model.outcome import ResultWord, State
+from mtaq.smtp.client_commands import Transaction
+from mtaq.smtp.client_session import ClientSession
+
+#: Taking leave is a courtesy (RFC 5321 §4.1.1.10); nobody waits long for the answer.
+QUIT_TIMEOUT_S = 1.0
+
+_STATUS: dict[ResultWord, str] = {"timeout": "4.4.2", "lost": "4.4.2", "invalid": "4.5.0", "error": "4.7.0"}
+
+
+class PeerClosed(ConnectionError):
+    """The peer ended the connection."""
+
+
+class Connection:
+    """An open TCP connection and the session on it.
+
+    Attributes:
+        messages: Transactions begun on it.
+    """
+
+    def __init__(self, stream: Stream, session: ClientSession, timeouts: DeliveryTimeouts, facts: PeerFacts) -> None:
+        self.messages = 0
+        self._stream = stream
+        self._session = session
+        self._timeouts = timeouts
+        self._facts = replace(facts, source=stream.local_ip, destination=stream.remote_ip)
+        self._sent = 0
+        self._broken = False
+        self._reading: asyncio.Task[bytes] | None = None
+        self._now = asyncio.get_running_loop().time
+
+    @property
+    def usable(self) -> bool:
+        """May another transaction begin?"""
+        return self._session.ready and not self._broken
+
+    @property
+    def offers_tls(self) -> bool:
+        """Did the host announce STARTTLS?"""
+        return self._session.extensions.starttls
+
+    async def greet(self, deadline: float) -> None:
+        """
+        Wait for the greeting and say EHLO.
+
+        Args:
+            deadline: The loop's time at which to give up in any case.
+
+        Raises:
+            HostFailure: It does not want us, or does not answer properly.
+        """
+        await self._or_host_failure(deadline)
+        session = self._session
+        self._facts = replace(self._facts, mta=session.banner_name or None, dsn=session.extensions.dsn)
+        if session.refusal is not None:
+            raise HostFailure(answered(session.refusal.state, session.refusal.reply, self._peer()))
+
+    async def start_tls(self, context: ssl.SSLContext, server_name: str, deadline: float) -> bool:
+        """
+        Begin TLS and say EHLO again.
+
+        Returns:
+            False when the host, having announced STARTTLS, refuses it; the session is still good in clear.
+
+        Raises:
+            HostFailure: The connection is of no more use; ``state`` is ``starttls`` when the handshake failed.
+        """
+        self._session.start_tls()
+        await self._or_host_failure(deadline)
+        reply = self._session.tls_answer
+        if reply is None or reply.code != 220:
+            if reply is not None and not self._session.ready:
+                raise HostFailure(answered("starttls", reply, self._peer()))
+            return False
+        try:
+            async with asyncio.timeout_at(min(deadline, self._now() + self._timeouts.tls)):
+                await self._stream.start_tls(context, server_name)
+        except OSError as error:
+            self._broken = True
+            raise HostFailure(self._network_ending(error, "starttls")) from error
+        self._note_tls(context)
+        self._session.tls_started()
+        await self.greet(deadline)
+        return True
+
+    def _note_tls(self, context: ssl.SSLContext) -> None:
+        tls = self._stream.tls
+        cipher = tls.cipher() if tls is not None else None
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        names = read_names(der) if der else None
+        certificate: dict[str, Any] = {"verified": context.verify_mode == ssl.CERT_REQUIRED}
+        if names is not None:
+            certificate |= {"subject": names.subject, "issuer": names.issuer, "notafter": names.not_after}
+        self._facts = replace(
+            self._facts,
+            cipher={"name": cipher[0], "version": cipher[1], "bits": cipher[2]} if cipher else None,
+            certificate=certificate,
+        )
+
+    async def _or_host_failure(self, deadline: float) -> None:
+        try:
+            await self._exchange(deadline)
+        except (OSError, RemoteProtocolError) as error:
+            self._broken = True
+            raise HostFailure(self._network_ending(error, self._session.state)) from error
+
+    async def deliver(self, transaction: Transaction, deadline: float) -> tuple[Ending, ...]:
+        """Make one transaction; return how it ended for each forward-path.
+
+        Args:
+            deadline: The loop's time at which to give up in any case.
+        """
+        session = self._session
+        objection = session.objection(transaction)
+        if objection is not None:
+            return (answered("mailfrom", objection, self._peer()),) * len(transaction.forward_paths)
+        self.messages += 1
+        session.begin(transaction)
+        network: Ending | None = None
+        try:
+            await self._exchange(deadline)
+        except (OSError, RemoteProtocolError) as error:
+            self._broken = True
+            network = self._network_ending(error, session.state)
+        return tuple(self._endings(network))
+
+    def _endings(self, network: Ending | None) -> list[Ending]:
+        peer = self._peer()
+        endings = []
+        for answer in self._session.answers:
+            if answer is not None:
+                stale = self._is_stale(answer.state) and answer.reply.code == 421
+                endings.append(answered(answer.state, answer.reply, peer, stale=stale))
+            else:
+                assert network is not None, "without an error every forward-path has been answered"
+                endings.append(network)
+        return endings
+
+    def _is_stale(self, state: State) -> bool:
+        return self.messages > 1 and state == "mailfrom"
+
+    async def _exchange(self, deadline: float) -> None:
+        """Say what the session has to say and take the answers, until none is due.
+
+        Raises:
+            TimeoutError: A phase or the attempt took too long.
+            OSError: The connection broke.
+            RemoteProtocolError: The peer left the protocol.
+        """
+        session = self._session
+        while True:
+            if data := session.data_to_send():
+                self._write(data)
+                if session.sending_content:
+                    await self._send_content(deadline)
+                continue
+            if not session.waiting:
+                return
+            replies = session.replies
+            until = min(deadline, self._now() + getattr(self._timeouts, session.phase))
+            while session.replies == replies:
+                session.receive_data(await self._read(until))
+
+    async def _send_content(self, deadline: float) -> None:
+        """Send the rest of a content of several blocks, listening meanwhile: a refusal stops it."""
+        session = self._session
+        while session.sending_content:
+            if self._reading is None:
+                self._reading = asyncio.ensure_future(self._stream.read())
+            draining = asyncio.ensure_future(self._stream.drain())
+            draining.add_done_callback(_forget)
+            try:
+                async with asyncio.timeout_at(min(deadline, self._now() + self._timeouts.block)):
+                    await asyncio.wait({self._reading, draining}, return_when=asyncio.FIRST_COMPLETED)
+                if self._reading.done():
+                    session.receive_data(await self._read(deadline))
+                else:
+                    draining.result()
+                    self._write(session.data_to_send())
+            finally:
+                draining.cancel()
+
+    def _write(self, data: bytes) -> None:
+        self._stream.write(data)
+        self._sent += len(data)
+
+    async def _read(self, until: float) -> bytes:
+        reading, self._reading = self._reading, None
+        async with asyncio.timeout_at(until):
+            data = await (reading if reading is not None else self._stream.read())
+        if not data:
+            raise PeerClosed("the mail host closed the connection")
+        return data
+
+    async def rest(self, wake: asyncio.Future[bool], idle_s: float) -> None:
+        """Wait for *wake*, at most *idle_s*. When the peer speaks or closes meanwhile, ``usable`` turns false."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._stream.read())
+        either: set[asyncio.Future[Any]] = {self._reading, wake}
+        await asyncio.wait(either, timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
+        if self._reading.done():
+            self._broken = True
+
+    async def close(self) -> None:
+        """Take leave as far as that is possible without waiting, and close."""
+        if not self._broken and not self._session.waiting:
+            self._session.quit()
+            with contextlib.suppress(OSError, RemoteProtocolError):
+                await self._exchange(self._now() + QUIT_TIMEOUT_S)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._broken = True
+        self._stream.abort()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading.add_done_callback(_forget)
+
+    def _peer(self) -> PeerFacts:
+        return replace(
+            self._facts,
+            messages=self.messages or None,
+            sent_connection=self._sent,
+            sent_data=self._session.content_bytes_sent or None,
+        )
+
+    def _network_ending(self, error: Exception, state: State) -> Ending:
+        result = _result_word(error)
+        stale = result == "lost" and self._is_stale(state)
+        text = "no answer in time" if result == "timeout" else str(error) or type(error).__name__
+        return Ending(
+            state=state, result=result, status=_STATUS.get(result), description=text, stale=stale, peer=self._peer()
+        )
+
+
+def _result_word(error: Exception) -> ResultWord:
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, RemoteProtocolError):
+        return "invalid"
+    return "error" if isinstance(error, ssl.SSLError) else "lost"
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    """Take a result that nobody waits for any more, so that nobody complains that it was not taken."""
+    if not task.cancelled():
+        task.exception()

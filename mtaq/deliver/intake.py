@@ -1,0 +1,103 @@
+"""What came out of the outbox: has it been dealt with before, and what exactly is to be sent?
+
+``key_of`` names one queue message; ``must_ask_journal`` says when its history has to be looked up. ``prepare`` makes
+the transaction: addresses checked, header edits made, line ends CRLF. A message that cannot be understood is
+``BadMessage``; an address that is none is a result like any other (``HostFailure`` with ``process``/``invalid``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from mtaq.config import DeliverOptions
+from mtaq.deliver.ending import Ending, HostFailure
+from mtaq.mime.edit import edit_headers
+from mtaq.model.address import Address
+from mtaq.model.errors import BadMessage
+from mtaq.model.message import OutboxMessage
+from mtaq.model.parcel import Consumed
+from mtaq.smtp.client_commands import Transaction
+from mtaq.smtp.data import normalise_line_ends
+from mtaq.smtp.grammar import parse_mailbox
+
+#: AMQP header that says: this may be a copy of a message that was dealt with already. Set by whoever publishes again
+#: what it may have published before it crashed, delivery's own parked copies included.
+REDELIVERED_HEADER = "redelivered"
+
+
+def key_of(consumed: Consumed) -> bytes:
+    """Return the name of a queue message for journal and claims: the same for every redelivery of it, and only then.
+
+    Two publishes of equal JSON differ by their AMQP ``message_id``.
+    """
+    digest = hashlib.sha256(consumed.message_id.encode())
+    digest.update(b"\0")
+    digest.update(consumed.body)
+    return digest.digest()
+
+
+def must_ask_journal(consumed: Consumed, *, attempts: int, contested: bool) -> bool:
+    """Can something have been done with this queue message before?
+
+    Args:
+        attempts: A retry copy may have been published twice by a process that crashed in between.
+        contested: Somebody was working on an equal one. Without a ``message_id`` that may have been another publish
+            of the same JSON, and then only what it came with counts.
+    """
+    if consumed.redelivered or consumed.headers.get(REDELIVERED_HEADER):
+        return True
+    return bool(consumed.message_id) and (contested or attempts > 0)
+
+
+def check_queues(message: OutboxMessage, outbox: str) -> None:
+    """
+    Refuse results queues that would make the result an order.
+
+    Raises:
+        BadMessage: An override names the outbox or a queue of its ladder.
+    """
+    for kind, name in message.queues.items():
+        if name is not None and (name == outbox or name.startswith(f"{outbox}.delay.")):
+            raise BadMessage(f"queues.{kind}: {name} is delivery's own queue")
+
+
+def prepare(message: OutboxMessage, options: DeliverOptions) -> Transaction:
+    """
+    Make the mail transaction of *message*.
+
+    Raises:
+        HostFailure: An address is none.
+        BadMessage: The header edits cannot be made.
+    """
+    forward_path = _address(message.recipient, "recipient", "5.1.3", options.validate_recipient == "strict")
+    reverse_path = None
+    if message.envelope:
+        reverse_path = _address(message.envelope, "envelope", "5.1.7", options.validate_envelope == "strict")
+    content = message.content
+    if message.body != "binarymime":
+        content = normalise_line_ends(content)
+    if message.header_edits:
+        content = edit_headers(content, message.header_edits, smtputf8=message.smtputf8)
+    return Transaction(
+        reverse_path=reverse_path,
+        forward_paths=(forward_path,),
+        content=content,
+        body=message.body,
+        smtputf8=message.smtputf8,
+    )
+
+
+def _address(text: str, name: str, status: str, strict: bool) -> Address:
+    try:
+        return parse_mailbox(text, strict=strict, smtputf8=True)
+    except ValueError as error:
+        raise HostFailure(
+            Ending(
+                state="process",
+                result="invalid",
+                code=553,
+                status=status,
+                description=f"{name}: {error}",
+                final=True,
+            )
+        ) from error

@@ -1,0 +1,228 @@
+"""Delivery in one process: the outbox consumed, each message brought to its outcome, and the end of it all.
+
+Every message in hand has a task that walks it through the stages; connections are the dispatcher's. A message is
+settled exactly once: acked when everything that follows from it is safe, else given back. What nobody foresaw delays
+it and is logged, and never loses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from mtaq.config import DeliverOptions
+from mtaq.deliver.attempt import Attempts
+from mtaq.deliver.classify import Attempt, judge
+from mtaq.deliver.dispatch import Dispatcher, Stopped
+from mtaq.deliver.ending import Ending
+from mtaq.deliver.intake import check_queues, key_of, must_ask_journal
+from mtaq.deliver.opening import Opener
+from mtaq.deliver.ports import Claims, Connect, Consumer, Declare, Journal, QueueNames, Queues, Resolver, Surroundings
+from mtaq.deliver.report import Reporter
+from mtaq.deliver.results import Results, Work, make_entry
+from mtaq.deliver.route import Router
+from mtaq.deliver.schedule import Turn, turn_of
+from mtaq.model.codec import decode_outbox
+from mtaq.model.errors import BadMessage
+from mtaq.model.message import OutboxMessage
+from mtaq.model.parcel import Consumed
+from mtaq.telemetry.events import EventLog
+
+#: How often a message is looked at again that somebody else is working on.
+CLAIM_POLL_S = 0.5
+#: How long a message is kept after a bug met its results, before it is given back: a fault that comes back every time
+#: shall not spin.
+BUG_PAUSE_S = 30.0
+#: Part of the grace period kept for what follows from the last outcomes.
+RESULTS_GRACE_S = 5.0
+
+_BUG = Ending(
+    state="process", result="error", code=451, status="4.3.0", description="internal error; it is logged as a bug"
+)
+_EXPIRED = Ending(
+    state="process", result="timeout", code=554, status="5.4.7", description="not delivered in time", final=True
+)
+
+
+class DeliveryService:
+    """Delivers what is in the outbox until stopped."""
+
+    def __init__(
+        self,
+        options: DeliverOptions,
+        *,
+        names: QueueNames,
+        prefetch: int,
+        queues: Queues,
+        resolver: Resolver,
+        connect: Connect,
+        journal: Journal,
+        claims: Claims,
+        declare: Declare | None,
+        surroundings: Surroundings,
+        events: EventLog,
+        clock: Callable[[], datetime],
+        rng: random.Random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Put the stages together; nothing runs before ``start``.
+
+        Args:
+            prefetch: Messages in hand at once (``rabbitmq-qos``).
+            declare: Creates queues that messages name; ``None`` when ``rabbitmq-declare`` is off.
+            clock: Time of day, timezone-aware.
+            sleep: Waits; for tests.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._options = options
+        self._names = names
+        self._prefetch = prefetch
+        self._queues = queues
+        self._claims = claims
+        self._events = events
+        self._clock = clock
+        self._rng = rng
+        self._sleep = sleep
+        self._router = Router(options, resolver=resolver, surroundings=surroundings, rng=rng)
+        self._opener = Opener(
+            options, router=self._router, connect=connect, surroundings=surroundings, now=self._loop.time
+        )
+        self._dispatcher = Dispatcher(options, opener=self._opener)
+        self._attempts = Attempts(options, router=self._router, dispatcher=self._dispatcher, events=events, rng=rng)
+        self._results = Results(names, queues=queues, journal=journal, declare=declare, clock=clock, sleep=sleep)
+        self._reporter = Reporter(events)
+        self._consumer: Consumer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def start(self) -> None:
+        """Consume the outbox."""
+        self._consumer = self._queues.consume(self._names.outbox, prefetch=self._prefetch, on_message=self._take)
+
+    def reload(self, options: DeliverOptions) -> None:
+        """Use *options* from the next message and the next connection on."""
+        self._options = options
+        self._router.options = options
+        self._opener.options = options
+        self._dispatcher.options = options
+        self._attempts.options = options
+
+    async def stop(self, grace_s: float = 30.0) -> None:
+        """Take nothing more, give back what was not begun, let the rest finish for *grace_s* seconds, give it back."""
+        self._stopping = True
+        deadline = self._loop.time() + grace_s
+        if self._consumer is not None:
+            await self._consumer.stop()
+        await self._dispatcher.stop(max(grace_s - RESULTS_GRACE_S, grace_s / 2))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.0, deadline - self._loop.time()))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _take(self, consumed: Consumed) -> None:
+        """Called by the broker's adapter: losing the broker must not cut off what begins here."""
+        task = self._loop.create_task(self._handle(consumed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, consumed: Consumed) -> None:
+        started = self._loop.time()
+        acked = False
+        try:
+            acked = await self._claimed(consumed, started)
+        except Stopped:
+            pass
+        except Exception as error:  # the top of a message's life: it stays queued
+            self._events.bug(error, message_id=consumed.correlation_id)
+            await self._sleep(BUG_PAUSE_S)
+        finally:
+            if not acked:
+                consumed.requeue()
+
+    async def _claimed(self, consumed: Consumed, started: float) -> bool:
+        """Work on a message while nobody else does; return whether it has been acked."""
+        key = key_of(consumed)
+        contested = False
+        while not self._claims.take(key):
+            # Another process, or this one before it lost the broker, is at it: its journal entry will tell.
+            contested = True
+            if self._stopping or self._loop.time() - started > self._options.delivery_attempt_timeout:
+                return False
+            await self._sleep(CLAIM_POLL_S)
+        try:
+            await self._understood(consumed, key, contested, started)
+        finally:
+            self._claims.release(key)
+        return True
+
+    async def _understood(self, consumed: Consumed, key: bytes, contested: bool, started: float) -> None:
+        try:
+            message = decode_outbox(consumed.body)
+            check_queues(message, self._names.outbox)
+            work = Work(consumed, key, message)
+            if must_ask_journal(consumed, attempts=message.attempts, contested=contested):
+                known = await self._results.look_up(key)
+                if known is not None:
+                    await self._again(work, *known)
+                    return
+            await self._scheduled(work, started)
+        except BadMessage as error:
+            self._events.outbox_dead(
+                message_id=consumed.correlation_id or None,
+                queue=self._names.dead,
+                size_bytes=len(consumed.body),
+                reason=str(error),
+            )
+            await self._results.bury(consumed, str(error))
+
+    async def _again(self, work: Work, entry: Mapping[str, Any], settled: bool) -> None:
+        """It was attempted before: finish what follows, if that is not done yet, and do not send it again."""
+        message = work.message
+        self._events.delivery_duplicate(
+            message_id=message.message_id,
+            attempt=message.attempts + 1,
+            reverse_path=message.envelope,
+            forward_path=message.recipient,
+            outcome=entry["outcome"],
+        )
+        if settled:
+            work.consumed.ack()
+        else:
+            await self._results.follow_up(work, entry)
+
+    async def _scheduled(self, work: Work, started: float) -> None:
+        max_delivertime = timedelta(seconds=self._options.max_delivertime)
+        turn = turn_of(work.message, now=self._clock(), max_delivertime=max_delivertime)
+        if turn.action == "park":
+            assert turn.until is not None, "park always says until when"
+            await self._results.park(work, turn.until)
+            return
+        site = ""
+        ending = _EXPIRED
+        if turn.action == "attempt":
+            ending, site = await self._attempted(work.message, started)
+        await self._concluded(work, ending, turn, site, started)
+
+    async def _attempted(self, message: OutboxMessage, started: float) -> tuple[Ending, str]:
+        deadline = started + self._options.delivery_attempt_timeout
+        try:
+            return await self._attempts.make(message, deadline=deadline)
+        except (BadMessage, Stopped):
+            raise
+        except Exception as error:  # unclassified means transient
+            self._events.bug(error, message_id=message.message_id)
+            return _BUG, ""
+
+    async def _concluded(self, work: Work, ending: Ending, turn: Turn, site: str, started: float) -> None:
+        attempt = Attempt(
+            number=work.message.attempts + 1,
+            expires_at=turn.expires_at,
+            duration_ms=int((self._loop.time() - started) * 1000),
+        )
+        outcome = judge(ending, work.message, attempt, now=self._clock(), options=self._options, rng=self._rng)
+        self._reporter.report(work.message, ending, outcome, site)
+        await self._results.conclude(work, make_entry(outcome, turn.seen_at))

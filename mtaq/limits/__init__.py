@@ -1,0 +1,1 @@
+"""Back-off and limits; every function takes the time as an argument."""

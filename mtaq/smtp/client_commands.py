@@ -1,0 +1,143 @@
+"""What a server announced, and what it can therefore be told: the words of MAIL and RCPT.
+
+SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), BINARYMIME (RFC 3030). Content is never converted here: to
+a server without 8BITMIME it goes unchanged, as the whole field does; without SMTPUTF8 domains become A-labels, and
+what has no such form is an ``objection``. Pure; the order of things is ``mtaq.smtp.client_session``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mtaq.model.address import Address
+from mtaq.model.errors import LocalProtocolError
+from mtaq.model.message import Body
+from mtaq.model.reply import Reply, reply
+from mtaq.smtp.grammar import a_label_domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """One mail transaction to be made.
+
+    Attributes:
+        reverse_path: ``None`` for the null one.
+        forward_paths: At least one; each is answered by itself.
+        content: Without dot-stuffing; CRLF line ends unless *body* is ``binarymime``.
+        body: Declared body type, or ``None``: then the content itself says whether it is 8-bit.
+        smtputf8: It was submitted with SMTPUTF8.
+    """
+
+    reverse_path: Address | None
+    forward_paths: tuple[Address, ...]
+    content: bytes
+    body: Body | None = None
+    smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerExtensions:
+    """What the server announced.
+
+    Attributes:
+        size_bytes: Largest content; ``None`` when it named no limit (RFC 1870 §4).
+        size: SIZE was announced, with or without a limit.
+    """
+
+    pipelining: bool = False
+    size: bool = False
+    size_bytes: int | None = None
+    eightbitmime: bool = False
+    smtputf8: bool = False
+    chunking: bool = False
+    binarymime: bool = False
+    starttls: bool = False
+    dsn: bool = False
+
+
+def parse_extensions(lines: Sequence[str]) -> PeerExtensions:
+    """Understand the lines of a reply to EHLO that follow the first (RFC 5321 §4.1.1.1); what is unknown is ignored."""
+    keywords = {}
+    for line in lines:
+        keyword, _, parameters = line.partition(" ")
+        keywords[keyword.upper()] = parameters
+    limit = keywords.get("SIZE", "").strip()
+    size_bytes = int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 20 else 0
+    return PeerExtensions(
+        pipelining="PIPELINING" in keywords,
+        size="SIZE" in keywords,
+        size_bytes=size_bytes or None,  # RFC 1870 §4: 0 means that no limit is in force
+        eightbitmime="8BITMIME" in keywords,
+        smtputf8="SMTPUTF8" in keywords,
+        chunking="CHUNKING" in keywords,
+        binarymime="BINARYMIME" in keywords,
+        starttls="STARTTLS" in keywords,
+        dsn="DSN" in keywords,
+    )
+
+
+def objection(transaction: Transaction, peer: PeerExtensions) -> Reply | None:
+    """Return why *peer* cannot be given *transaction*, in the words of a reply; ``None`` when it can."""
+    if transaction.body == "binarymime" and not (peer.chunking and peer.binarymime):
+        return reply(554, "5.6.1", "the mail host does not take binary content (BINARYMIME)")
+    if peer.size_bytes is not None and len(transaction.content) > peer.size_bytes:
+        return reply(552, "5.3.4", f"the mail host takes no more than {peer.size_bytes} bytes")
+    if not peer.smtputf8 and not all(_has_ascii_form(path) for path in _paths(transaction)):
+        return reply(553, "5.6.7", "the address is not ASCII, and the mail host does not know SMTPUTF8")
+    return None
+
+
+def envelope_commands(transaction: Transaction, peer: PeerExtensions) -> tuple[bytes, Iterator[bytes]]:
+    """Return MAIL and the RCPTs for *transaction*, to which there is no ``objection``."""
+    utf8 = peer.smtputf8 and _needs_smtputf8(transaction)
+    recipients = (b"RCPT TO:<%b>\r\n" % _wire(path, utf8) for path in transaction.forward_paths)
+    return _mail_command(transaction, peer, utf8), recipients
+
+
+def _mail_command(transaction: Transaction, peer: PeerExtensions, utf8: bool) -> bytes:
+    reverse_path = transaction.reverse_path
+    parts = [b"MAIL FROM:<%b>" % (b"" if reverse_path is None else _wire(reverse_path, utf8))]
+    if peer.size:
+        parts.append(b" SIZE=%d" % len(transaction.content))
+    if transaction.body == "binarymime":
+        parts.append(b" BODY=BINARYMIME")
+    elif peer.eightbitmime and (transaction.body == "8bitmime" or not transaction.content.isascii()):
+        parts.append(b" BODY=8BITMIME")
+    if utf8:
+        parts.append(b" SMTPUTF8")
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def _paths(transaction: Transaction) -> tuple[Address, ...]:
+    reverse_path = transaction.reverse_path
+    return transaction.forward_paths if reverse_path is None else (reverse_path, *transaction.forward_paths)
+
+
+def _needs_smtputf8(transaction: Transaction) -> bool:
+    """Would something be lost without SMTPUTF8? A domain would not: it has its A-labels."""
+    if any(not path.local_part.isascii() for path in _paths(transaction)):
+        return True
+    if not transaction.smtputf8 or transaction.content.isascii():
+        return False
+    end = transaction.content.find(b"\r\n\r\n")
+    return not (transaction.content[:end] if end >= 0 else transaction.content).isascii()
+
+
+def _has_ascii_form(path: Address) -> bool:
+    if path.is_ascii:
+        return True
+    try:
+        a_label_domain(path.domain)
+    except ValueError:
+        return False
+    return path.local_part.isascii()
+
+
+def _wire(path: Address, utf8: bool) -> bytes:
+    domain = path.domain if utf8 else a_label_domain(path.domain)
+    text = f"{path.local_part}@{domain}" if domain else path.local_part
+    if "\r" in text or "\n" in text:
+        raise LocalProtocolError("an address with a line end was not validated")
+    return text.encode("utf-8")
