@@ -98,7 +98,7 @@ class GroupCommit(Generic[Op, Result]):
 
     @property
     def state(self) -> BrokerState:
-        """UP, or DOWN while writing fails."""
+        """UP; or DOWN before the start, after the end, and while writing fails."""
         return self._state
 
     async def start(self) -> None:
@@ -157,6 +157,7 @@ class GroupCommit(Generic[Op, Result]):
         while not self._stopping:
             self._carry_out(self._collect())
         self._store.end()
+        self._state = BrokerState.DOWN
         self._call_soon(_settle, [(self._ended, None)])
 
     def _collect(self) -> list[_Item[Op, Result]]:

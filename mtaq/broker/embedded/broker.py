@@ -72,7 +72,7 @@ class EmbeddedBroker:
 
     @property
     def state(self) -> BrokerState:
-        """UP; or DOWN before the start and while the disk refuses to be written."""
+        """UP; or DOWN before the start, after the end, and while the disk refuses to be written."""
         return self._engine.state
 
     async def start(self) -> None:
