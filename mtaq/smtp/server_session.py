@@ -539,7 +539,7 @@ def _find_fault(content: bytes, body: Body) -> Reply | None:
     if has_bare_cr_or_lf(content):
         return codes.BARE_LINE_END
     if b"\0" in content:
-        return codes.NUL_IN_CONTENT  # RFC 5321 §4.5.2
+        return codes.NUL_IN_CONTENT  # RFC 2045 §2.7, §2.8: neither 7bit nor 8bit data hold it
     return codes.LONG_CONTENT_LINE if has_long_line(content) else None
 
 
