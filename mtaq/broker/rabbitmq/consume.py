@@ -148,57 +148,75 @@ class Consumption:
         self._tag = f"mtaq.{uuid.uuid4()}"
         self._batch: Batch | None = None
         self._stopping = False
+        self._nudge = asyncio.Event()  # ends the present wait: stopping, cancelled by the broker, channel gone
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Take nothing more; what was handed out may still be settled."""
-        self._stopping = True
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await self._end()
         if self._batch is not None and not self._batch.channel.is_closed:
             with contextlib.suppress(BrokerUnavailable), translated("cancelling a consumer"):
-                await self._batch.channel.basic_cancel(self._tag, timeout=_CLOSE_TIMEOUT_S)
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await self._batch.channel.basic_cancel(self._tag)
             self._batch.drain()
 
     async def close(self) -> None:
         """Stop at once; what is not settled goes back."""
-        self._stopping = True
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await self._end()
         if self._batch is not None:
             await self._batch.leave()
 
+    async def _end(self) -> None:
+        self._stopping = True
+        self._nudge.set()
+        # Left to come to its end, because aiormq gives up the channel of a method that is cancelled under way.
+        _, unfinished = await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT_S)
+        if unfinished:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT_S)
+
     async def _run(self) -> None:
         failures = 0
-        while True:
+        while not self._stopping:
             try:
-                ended = await self._begin()
+                await self._begin()
                 failures = 0
-                await ended.wait()
+                await self._wait()
             except BrokerUnavailable:
                 failures += 1
-            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-            if self._batch is not None:
-                await self._batch.leave()
+            if not self._stopping:
+                await self._abandon()
+                await self._wait(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
 
-    async def _begin(self) -> asyncio.Event:
-        """Start consuming on a new channel; the event comes when that ends."""
+    async def _begin(self) -> None:
+        """Start consuming on a new channel; a nudge comes when that ends."""
         await self._link.open()
-        await self._link.wait_up()
+        while not self._link.is_up and not self._stopping:
+            await self._wait(_BACKOFF_S[0])
         channel = await self._link.channel(confirms=False)
         batch = self._batch = Batch(channel)
-        ended = asyncio.Event()
+        ended = self._nudge = asyncio.Event()
         channel.closing.add_done_callback(lambda _: ended.set())
         channel.on_consumer_cancel_callbacks.add(lambda _: ended.set())
         with translated(f"cannot consume {self._queue}"):
-            await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT_S)
-            await channel.basic_consume(
-                self._queue,
-                functools.partial(self._receive, batch),
-                consumer_tag=self._tag,
-                timeout=RPC_TIMEOUT_S,
-            )
-        return ended
+            async with asyncio.timeout(RPC_TIMEOUT_S):
+                await channel.basic_qos(prefetch_count=self._prefetch)
+                receive = functools.partial(self._receive, batch)
+                await channel.basic_consume(self._queue, receive, consumer_tag=self._tag)
+
+    async def _abandon(self) -> None:
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            await batch.leave()
+
+    async def _wait(self, most_s: float | None = None) -> None:
+        """Wait for what ends the consumption, or for *most_s* and for stop alone."""
+        if most_s is not None:
+            self._nudge = asyncio.Event()
+        if not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(most_s):
+                    await self._nudge.wait()
 
     async def _receive(self, batch: Batch, delivered: DeliveredMessage) -> None:
         batch.hand_out()

@@ -115,16 +115,11 @@ class Link:
         if connection is None:
             raise BrokerUnavailable(f"not connected to {self._address}")
         with translated("cannot open a channel"):
-            channel = await connection.channel(
-                publisher_confirms=confirms, on_return_raises=False, timeout=RPC_TIMEOUT_S
-            )
+            # Not aiormq's own timeout: it stands on wait_for, which before Python 3.12 may swallow a cancellation.
+            async with asyncio.timeout(RPC_TIMEOUT_S):
+                channel = await connection.channel(publisher_confirms=confirms, on_return_raises=False)
         assert isinstance(channel, Channel)
         return channel
-
-    async def wait_up(self) -> None:
-        """Wait, without limit, until there is a connection."""
-        if self._connection is not None:
-            await self._connection.connected.wait()
 
     async def close(self) -> None:
         """End the connection; never raises and takes a few seconds at most."""

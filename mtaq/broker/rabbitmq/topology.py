@@ -151,7 +151,7 @@ class Topology:
     async def has_exchange(self, name: str) -> bool:
         """Does the exchange exist?"""
         with translated(f"cannot look for exchange {name}"):
-            async with self._busy, asyncio.timeout(RPC_TIMEOUT_S):
+            async with self._busy:
                 try:
                     return await self._exists(Exchange.Declare(exchange=name, passive=True))
                 finally:
@@ -194,7 +194,8 @@ class Topology:
         if self._channel is None or self._channel.is_closed:  # a refusal closes the channel it came on
             self._channel = await self._link.channel(confirms=False)
         try:
-            await self._channel.rpc(method, timeout=RPC_TIMEOUT_S)
+            async with asyncio.timeout(RPC_TIMEOUT_S):
+                await self._channel.rpc(method)
         except ChannelPreconditionFailed as error:
             raise TopologyMismatch(explain(what, str(error))) from error
         except (ChannelAccessRefused, ChannelLockedResource) as error:
