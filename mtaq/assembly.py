@@ -12,6 +12,7 @@ import random
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from mtaq.broker import BrokerOptions, open_broker
@@ -20,15 +21,16 @@ from mtaq.broker.claims import Claims
 from mtaq.broker.journal import Journal
 from mtaq.broker.port import Broker
 from mtaq.config import Settings
-from mtaq.deliver.service import DeliveryNames, DeliveryService
+from mtaq.deliver.ports import DeliveryNames, Surroundings
+from mtaq.deliver.service import DeliveryService
 from mtaq.dns.resolver import CachingResolver, ResolverOptions
 from mtaq.model.errors import BrokerUnavailable, ResolverError
 from mtaq.model.parcel import BrokerState, Parcel, QueueSpec
-from mtaq.net.addresses import own_addresses
+from mtaq.net.addresses import is_own, is_private, own_addresses
 from mtaq.net.connect import connect
 from mtaq.net.listeners import Listener
 from mtaq.net.slots import Slots
-from mtaq.net.tls import server_context
+from mtaq.net.tls import client_context, server_context
 from mtaq.receive.intake import IntakeOptions
 from mtaq.receive.policy import PortPolicy
 from mtaq.receive.service import Port, ReceptionService
@@ -330,7 +332,13 @@ class Delivery:
             clock=utc_now,
             rng=random.SystemRandom(),
             prefetch=queues.rabbitmq_qos,
-            own_networks=own_addresses(),
+            surroundings=Surroundings(
+                is_own=partial(is_own, networks=own_addresses()),
+                is_private=is_private,
+                unverified=client_context(verified=False),
+                verified=client_context(verified=True),
+            ),
+            declare=self._declare if queues.rabbitmq_declare else None,
         )
         service.start()
         self._service = service
@@ -348,6 +356,10 @@ class Delivery:
         await self._broker.close()
         await self._journal.close()
         self._claims.close()
+
+    async def _declare(self, queue: str) -> None:
+        """Create a queue that a message names."""
+        await self._broker.declare([QueueSpec(name=queue, dead_letter_to=self._settings.queues.rabbitmq_dead)])
 
     def _ehlo_name(self, source: str | None) -> str:
         return self._settings.reception.smtp_hostname or self._names.found_for(source or "")

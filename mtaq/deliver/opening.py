@@ -33,12 +33,14 @@ class Opener:
         router: Router,
         connect: Connect,
         surroundings: Surroundings,
+        ehlo_name: Callable[[str | None], str],
         now: Callable[[], float],
     ) -> None:
         self.options = options
         self._router = router
         self._connect = connect
         self._surroundings = surroundings
+        self._ehlo_name = ehlo_name
         self._now = now
 
     async def open(self, route: Route, source: str | None, security: Security) -> Connection:
@@ -120,7 +122,7 @@ class Opener:
             raise HostFailure(_unbindable(str(error))) from error
         except OSError as error:
             raise HostFailure(_not_connected(error, facts)) from error
-        session = ClientSession(self._surroundings.ehlo_name(stream.local_ip or source))
+        session = ClientSession(self._ehlo_name(stream.local_ip or source))
         return Connection(stream, session, timeouts, facts)
 
 

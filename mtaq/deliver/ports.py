@@ -177,14 +177,12 @@ class Surroundings:
     """Where delivery stands among hosts.
 
     Attributes:
-        ehlo_name: Gives our name for EHLO on a connection from this local IP (RFC 5321 §4.1.1.1).
         is_own: Would a connection to this IP address end on this host?
         is_private: Is this IP address one that cannot be reached on the Internet?
         unverified: TLS without looking at the certificate.
         verified: TLS with a certificate that is valid for the host's name.
     """
 
-    ehlo_name: Callable[[str | None], str]
     is_own: Callable[[str], bool]
     is_private: Callable[[str], bool]
     unverified: ssl.SSLContext
@@ -192,9 +190,18 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueNames:
-    """The queues that delivery uses; ``None`` where the operator wants none."""
+class DeliveryNames:
+    """Our name, and the queues that delivery uses; ``None`` where the operator wants none.
 
+    Attributes:
+        ehlo_name: Gives our name for EHLO on a connection from this local IP (RFC 5321 §4.1.1.1).
+        outbox: Consumed; retries go back to it.
+        dead: What cannot be understood.
+        results: Every final result.
+        retry: A copy of each transient result.
+    """
+
+    ehlo_name: Callable[[str | None], str]
     outbox: str
     dead: str
     results: str | None = None

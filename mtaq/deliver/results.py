@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mtaq.deliver.intake import REDELIVERED_HEADER
-from mtaq.deliver.ports import Declare, Journal, QueueNames, Queues
+from mtaq.deliver.ports import Declare, DeliveryNames, Journal, Queues
 from mtaq.mime.extract import extracted
 from mtaq.model.codec import encode_outbox, encode_result
 from mtaq.model.errors import BrokerError, BrokerUnavailable, UnconfirmedPublish
@@ -56,7 +56,7 @@ class Results:
 
     def __init__(
         self,
-        names: QueueNames,
+        names: DeliveryNames,
         *,
         queues: Queues,
         journal: Journal,

@@ -20,7 +20,17 @@ from mtaq.deliver.dispatch import Dispatcher, Stopped
 from mtaq.deliver.ending import Ending
 from mtaq.deliver.intake import check_queues, key_of, must_ask_journal
 from mtaq.deliver.opening import Opener
-from mtaq.deliver.ports import Claims, Connect, Consumer, Declare, Journal, QueueNames, Queues, Resolver, Surroundings
+from mtaq.deliver.ports import (
+    Claims,
+    Connect,
+    Consumer,
+    Declare,
+    DeliveryNames,
+    Journal,
+    Queues,
+    Resolver,
+    Surroundings,
+)
 from mtaq.deliver.report import Reporter
 from mtaq.deliver.results import Results, Work, make_entry
 from mtaq.deliver.route import Router
@@ -53,19 +63,19 @@ class DeliveryService:
     def __init__(
         self,
         options: DeliverOptions,
+        names: DeliveryNames,
         *,
-        names: QueueNames,
         prefetch: int,
         queues: Queues,
         resolver: Resolver,
         connect: Connect,
         journal: Journal,
         claims: Claims,
-        declare: Declare | None,
         surroundings: Surroundings,
         events: EventLog,
         clock: Callable[[], datetime],
         rng: random.Random,
+        declare: Declare | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Put the stages together; nothing runs before ``start``.
@@ -88,7 +98,12 @@ class DeliveryService:
         self._sleep = sleep
         self._router = Router(options, resolver=resolver, surroundings=surroundings, rng=rng)
         self._opener = Opener(
-            options, router=self._router, connect=connect, surroundings=surroundings, now=self._loop.time
+            options,
+            router=self._router,
+            connect=connect,
+            surroundings=surroundings,
+            ehlo_name=names.ehlo_name,
+            now=self._loop.time,
         )
         self._dispatcher = Dispatcher(options, opener=self._opener)
         self._attempts = Attempts(options, router=self._router, dispatcher=self._dispatcher, events=events, rng=rng)
