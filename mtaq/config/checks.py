@@ -1,0 +1,188 @@
+"""Contradictions: what no single value shows.
+
+Each check looks at settings whose values all parse and notes what does not go together. Files are looked at, nothing
+else is opened. A check is left out when a key it needs is wrong already, so that one mistake is told once.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mtaq.config.errors import Findings
+from mtaq.config.reader import Entry
+from mtaq.config.reception import ReceiveOptions
+from mtaq.config.settings import Settings
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Settings not yet approved.
+
+    Attributes:
+        settings: Built from what parses.
+        entries: Where each ``key`` or ``key@port`` that is not a default stands.
+    """
+
+    settings: Settings
+    entries: dict[str, Entry]
+
+    def ports(self) -> list[int]:
+        """All ports configured, open or not."""
+        return [*self.settings.listen.smtp_port, *self.settings.listen.smtp_secure_port]
+
+    def open_ports(self) -> Iterator[tuple[int, ReceiveOptions]]:
+        """Yield each port that is not switched off, with its options."""
+        for port in self.ports():
+            if self.settings.receive(port).smtp_enabled:
+                yield port, self.settings.receive(port)
+
+    def blame(self, findings: Findings, problem: str, *keys: str, port: int | None = None) -> None:
+        """Note *problem* at the first of *keys* that was given, its ``@port`` form first."""
+        names = [name for key in keys for name in (f"{key}@{port}", key)]
+        entry = next((self.entries[name] for name in names if name in self.entries), None)
+        if entry is None:
+            findings.error(problem, source="default", key=keys[0])
+        elif not any(error.key == entry.name and error.problem == problem for error in findings.errors):
+            findings.error(problem, source=entry.source, line=entry.line, key=entry.name)
+
+
+def check_ports(draft: Draft, findings: Findings) -> None:
+    """``@port`` names a port that is there; no port is both plain and secure, or the metrics port as well."""
+    listen, metrics = draft.settings.listen, draft.settings.process.metrics_port
+    for entry in draft.entries.values():
+        if entry.port is not None and entry.port not in draft.ports():
+            known = ", ".join(map(str, draft.ports())) or "none"
+            problem = f"port {entry.port} is neither in smtp-port nor in smtp-secure-port; expected one of: {known}"
+            findings.error(problem, source=entry.source, line=entry.line, key=entry.name)
+    for port in sorted(set(listen.smtp_port) & set(listen.smtp_secure_port)):
+        problem = f"port {port} is also in smtp-port; expected each port in one of the lists"
+        draft.blame(findings, problem, "smtp-secure-port")
+    if metrics is not None and metrics.port in draft.ports():
+        draft.blame(findings, f"port {metrics.port} takes mail; expected another port", "metrics-port")
+
+
+def check_certificates(draft: Draft, findings: Findings) -> None:
+    """Certificate and key come together, can be read and fit; a secure port has them."""
+    for port, options in draft.open_ports():
+        certificate, key = options.smtp_certificate, options.smtp_key
+        if certificate and not key:
+            draft.blame(findings, "smtp-key is missing; expected both or neither", "smtp-certificate", port=port)
+        elif key and not certificate:
+            draft.blame(findings, "smtp-certificate is missing; expected both or neither", "smtp-key", port=port)
+        elif not certificate and port in draft.settings.listen.smtp_secure_port:
+            problem = f"port {port} has no certificate; expected smtp-certificate and smtp-key"
+            draft.blame(findings, problem, "smtp-secure-port")
+        elif certificate and key:
+            _check_pair(draft, findings, certificate, key, port)
+
+
+def _check_pair(draft: Draft, findings: Findings, certificate: str, key: str, port: int) -> None:
+    readable = [_check_file(draft, findings, name, path, port) for name, path in
+                (("smtp-certificate", certificate), ("smtp-key", key))]  # fmt: skip
+    if all(readable):
+        try:
+            # The pass phrase is given, empty, because OpenSSL would ask for one on the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        except (ssl.SSLError, ValueError, OSError):
+            problem = "no usable pair with its smtp-key; expected a certificate in PEM and its key without pass phrase"
+            draft.blame(findings, problem, "smtp-certificate", port=port)
+
+
+def _check_file(draft: Draft, findings: Findings, key: str, path: str, port: int) -> bool:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        draft.blame(findings, f"{path} cannot be read: {error.strerror}; expected a PEM file", key, port=port)
+        return False
+    user = draft.settings.process.user
+    if user and os.geteuid() == 0 and not _user_can_read(user, path):
+        draft.blame(findings, f"{path} cannot be read by user {user}; expected a file that it can read", key, port=port)
+        return False
+    return True
+
+
+def _user_can_read(user: str, path: str) -> bool:
+    """Ask the kernel, as that user: permissions of every folder above and access lists count as well."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return True  # told by check_user
+    groups = os.getgrouplist(user, entry.pw_gid)
+    asked = subprocess.run(
+        ["/usr/bin/test", "-r", path], user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups, check=False
+    )
+    return asked.returncode == 0
+
+
+def check_user(draft: Draft, findings: Findings) -> None:
+    """The user exists."""
+    user = draft.settings.process.user
+    if user is not None:
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            draft.blame(findings, f"no user {user!r} on this system; expected one that exists", "user")
+
+
+def check_open_relay(draft: Draft, findings: Findings) -> None:
+    """Nobody on the Internet may have mail relayed at once just by connecting."""
+    if draft.settings.queues.rabbitmq_inbox != draft.settings.queues.rabbitmq_outbox:
+        return
+    for port, options in draft.open_ports():
+        if options.smtp_relay == "range" and options.smtp_range.covers_internet:
+            problem = (
+                f"an open relay on port {port}: everybody may connect and the inbox is the outbox; "
+                "expected a smaller range, smtp-relay: none, or another rabbitmq-inbox"
+            )
+            draft.blame(findings, problem, "smtp-range", port=port)
+
+
+def check_queues(draft: Draft, findings: Findings) -> None:
+    """Nothing that mtaq publishes about a message goes back into the outbox as a message."""
+    queues = draft.settings.queues
+    ladder = f"{queues.rabbitmq_outbox}.delay."
+    for key in ("rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead"):
+        if getattr(queues, key.replace("-", "_")) == queues.rabbitmq_outbox:
+            draft.blame(findings, "is the outbox, which would deliver it again; expected another queue", key)
+    for key in ("rabbitmq-inbox", "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry",
+                "rabbitmq-dead"):  # fmt: skip
+        if (getattr(queues, key.replace("-", "_")) or "").startswith(ladder):
+            draft.blame(findings, f"{ladder}* are the outbox's delay queues; expected another name", key)
+
+
+def check_queue_type(draft: Draft, findings: Findings) -> None:
+    """Quorum queues cannot be told to forget."""
+    queues = draft.settings.queues
+    if queues.rabbitmq_type == "quorum" and not queues.rabbitmq_durable:
+        problem = "quorum queues are always durable; expected true, or rabbitmq-type: classic"
+        draft.blame(findings, problem, "rabbitmq-durable", "rabbitmq-type")
+
+
+def check_attempt_timeout(draft: Draft, findings: Findings) -> None:
+    """RabbitMQ closes the channel of who holds a message for 30 minutes, as it is installed."""
+    entry = draft.entries.get("delivery-attempt-timeout")
+    if entry is not None and draft.settings.deliver.delivery_attempt_timeout > 1700:
+        problem = "close to or above RabbitMQ's consumer_timeout of 1800 seconds; raise that first"
+        findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
+
+
+_QUEUES = ("rabbitmq-inbox", "rabbitmq-outbox")
+
+CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = (
+    (("smtp-port", "smtp-secure-port", "metrics-port"), check_ports),
+    (("smtp-enabled", "smtp-certificate", "smtp-key", "user"), check_certificates),
+    (("user",), check_user),
+    (("smtp-enabled", *_QUEUES, "smtp-range", "smtp-relay"), check_open_relay),
+    (
+        (*_QUEUES, "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead"),
+        check_queues,
+    ),
+    (("rabbitmq-type", "rabbitmq-durable"), check_queue_type),
+    (("delivery-attempt-timeout",), check_attempt_timeout),
+)
+"""The keys a check needs, and the check."""

@@ -1,0 +1,109 @@
+"""The options of delivery and of its DNS look-ups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mtaq.config.addresses import HostPort, host, ip_addresses, nameservers, port, sink_host
+from mtaq.config.option import option
+from mtaq.config.reception import Strictness
+from mtaq.config.values import (
+    DeliveryTimeouts,
+    boolean,
+    choice,
+    delivery_timeouts,
+    exact_seconds,
+    integer,
+    optional,
+    seconds,
+    seconds_list,
+    seconds_or_zero,
+)
+
+Security = Literal["optional", "opportunistic", "required", "verified"]
+
+
+# One option is one paragraph here; the formatter would give every argument a line. option() stands for a field.
+# fmt: off
+# ruff: noqa: RUF009
+
+@dataclass(frozen=True, kw_only=True)
+class DeliverOptions:
+    """Where mail goes, from which address, how often and how long it is tried."""
+
+    smtp_default_ips: tuple[str, ...] = option(
+        ip_addresses, "", words="the kernel chooses", unit="IP addresses, `;`", reload=True,
+        aliases=("smtp-defaultips", "smtp-defaultip"), example="192.0.2.10;192.0.2.11",
+        doc="Source addresses of messages that name none.")
+    smtp_sink_address: str | None = option(
+        sink_host, "", reload=True, aliases=("smtp-sink-ip",), example="127.0.0.1",
+        doc="Test sink: MX look-ups, queues and limits as always, but every TCP connection goes to this host. "
+            "Empty or `0.0.0.0`: off.")
+    smtp_sink_port: int = option(port, "25", reload=True, doc="Port of the test sink.")
+    smarthost: str | None = option(
+        optional(host), "", reload=True, example="relay.example.com",
+        doc="Host that gets everything instead of the recipients' MX hosts.")
+    smarthost_port: int = option(port, "25", reload=True, doc="Port of the smarthost.")
+    delivery_port: int = option(port, "25", reload=True, doc="Port of the recipients' MX hosts.")
+    delivery_security: Security = option(
+        choice("optional", "opportunistic", "required", "verified"), "opportunistic", reload=True,
+        rfc="RFC 3207, RFC 7435",
+        doc="`optional` and `opportunistic` use STARTTLS where it is offered, without verifying; a broken handshake is "
+            "retried in plain text. `required` never sends in plain text. `verified` also checks the certificate "
+            "against the name of the host.")
+    max_delivertime: int = option(
+        seconds, "86400", unit="seconds", reload=True, aliases=("max-deliver-time",), rfc="RFC 5321 §4.5.4.1",
+        doc="Time from the first pick-up until a message is given up.")
+    max_attempts: int = option(
+        integer(0, 1_000_000), "0", words="0 = unlimited", reload=True,
+        doc="Attempts until a message is given up.")
+    retry_interval: tuple[int, ...] = option(
+        seconds_list, "600,600,1800,1800,3600,3600,7200", unit="seconds, `,`", reload=True, rfc="RFC 5321 §4.5.4.1",
+        doc="Waits after the first, second, … transient failure; the last repeats.")
+    retry_jitter: int = option(
+        integer(0, 100), "10", unit="per cent", reload=True,
+        doc="How far a wait may vary at random, so that deferred messages do not return in one wave.")
+    validate_envelope: Strictness = option(
+        choice("strict", "loose"), "strict", reload=True, rfc="RFC 5321 §4.1.2",
+        doc="Syntax demanded of the reverse-path of an outbox message, as `smtp-validate-address`.")
+    validate_recipient: Strictness = option(
+        choice("strict", "loose"), "strict", reload=True, rfc="RFC 5321 §4.1.2",
+        doc="Syntax demanded of the forward-path of an outbox message, as `smtp-validate-address`.")
+    delivery_connections_per_site: int = option(
+        integer(1, 100_000), "20", reload=True,
+        doc="Connections open at once to one site: all domains with the same MX hosts.")
+    delivery_messages_per_connection: int = option(
+        integer(1, 1_000_000), "100", reload=True, doc="Messages sent over one connection before it is closed.")
+    delivery_idle: int = option(
+        seconds, "5", unit="seconds", reload=True, doc="How long a connection without work is kept open.")
+    delivery_timeouts: DeliveryTimeouts = option(
+        delivery_timeouts, "connect=30,banner=300,ehlo=300,tls=60,auth=60,mail=300,rcpt=300,data=120,block=180,dot=600",
+        unit="phase=seconds, `,`", reload=True, rfc="RFC 5321 §4.5.3.2", example="connect=10,banner=60",
+        doc="Longest waits for the peer, one per phase; what is not named keeps its default.")
+    delivery_attempt_timeout: int = option(
+        seconds, "1500", unit="seconds", reload=True,
+        doc="Longest time from consumption to result, further MX hosts included. Keep it below the broker's "
+            "`consumer_timeout`, 1800 as RabbitMQ is installed.")
+    delivery_allow_private: bool = option(
+        boolean, "false", reload=True,
+        doc="Whether an MX look-up may lead to loopback, private or own addresses. "
+            "A smarthost or sink named here is always allowed.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DnsOptions:
+    """Look-ups."""
+
+    dns_nameserver: tuple[HostPort, ...] = option(
+        nameservers, "", words="the system's", unit="IP addresses with optional port, `,`",
+        example="192.0.2.53,[2001:db8::53]:5353", doc="Name servers to ask instead of those in /etc/resolv.conf.")
+    dns_min_ttl: int = option(
+        seconds_or_zero, "60", unit="seconds", doc="Shortest time an answer is kept; 0 keeps it as long as published.")
+    dns_timeout: float = option(
+        exact_seconds, "60", unit="seconds", doc="Longest wait for an answer, all attempts together.")
+    dns_interval: float = option(
+        exact_seconds, "3", unit="seconds", doc="Wait before a query is sent again.")
+    dns_attempts: int = option(integer(1, 100), "5", doc="Queries sent before a look-up fails.")
+    dns_capacity: int = option(integer(1, 100_000), "100", doc="Look-ups in flight at once, per process.")
+    dns_rotate: bool = option(boolean, "true", doc="Spread queries over the name servers.")
