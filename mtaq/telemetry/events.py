@@ -1,0 +1,149 @@
+"""The only place where log lines are made: one method per event.
+
+A method takes what ``Fields`` allows, as keywords. Lines below the level set are dropped before anything is formatted.
+Nothing here ever raises into the caller: mail does not stop because a log cannot be written. Credentials and content
+are never passed here.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol, Unpack
+
+from mtaq.telemetry import vocabulary as words
+from mtaq.telemetry.vocabulary import LEVEL_NAMES, LEVELS, Event, Fields
+
+Record = dict[str, Any]
+"""One line before it is formatted."""
+
+_LONGEST = 8000
+
+
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, level: int, record: Record) -> None:
+        """Format and write one line; never raises."""
+
+
+class EventLog:
+    """The application log of one process."""
+
+    def __init__(self, sink: Sink, *, node: str, clock: Callable[[], datetime], level: str = "info") -> None:
+        """Write to *sink* as *node* (the ``server-id``), with times from *clock* (timezone-aware)."""
+        self._sink = sink
+        self._node = node
+        self._clock = clock
+        self._lowest = LEVELS[level]
+
+    def set_level(self, level: str) -> None:
+        """Log from this level on: ``debug``, ``info``, ``warning`` or ``error``."""
+        self._lowest = LEVELS[level]
+
+    def _emit(self, event: Event, fields: Fields) -> None:
+        if event.level < self._lowest:
+            return
+        record: Record = {
+            "at": self._clock(),
+            "event": event.name,
+            "level": LEVEL_NAMES[event.level],
+            "node": self._node,
+        }
+        for name, value in fields.items():
+            if value is not None:
+                record[name] = value
+        self._sink.write(event.level, record)
+
+    def session_opened(self, **fields: Unpack[Fields]) -> None:
+        """A client connected and was greeted."""
+        self._emit(words.SESSION_OPENED, fields)
+
+    def session_refused(self, **fields: Unpack[Fields]) -> None:
+        """A client was turned away before its session began."""
+        self._emit(words.SESSION_REFUSED, fields)
+
+    def session_closed(self, **fields: Unpack[Fields]) -> None:
+        """A session ended; the line sums it up."""
+        self._emit(words.SESSION_CLOSED, fields)
+
+    def message_accepted(self, **fields: Unpack[Fields]) -> None:
+        """A message was answered 250."""
+        self._emit(words.MESSAGE_ACCEPTED, fields)
+
+    def message_refused(self, **fields: Unpack[Fields]) -> None:
+        """A mail transaction was refused."""
+        self._emit(words.MESSAGE_REFUSED, fields)
+
+    def delivery_delivered(self, **fields: Unpack[Fields]) -> None:
+        """A peer took responsibility for a message."""
+        self._emit(words.DELIVERY_DELIVERED, fields)
+
+    def delivery_deferred(self, **fields: Unpack[Fields]) -> None:
+        """An attempt failed for now; another follows."""
+        self._emit(words.DELIVERY_DEFERRED, fields)
+
+    def delivery_failed(self, **fields: Unpack[Fields]) -> None:
+        """A message was given up for good."""
+        self._emit(words.DELIVERY_FAILED, fields)
+
+    def delivery_duplicate(self, **fields: Unpack[Fields]) -> None:
+        """A redelivered message was recognised as already done."""
+        self._emit(words.DELIVERY_DUPLICATE, fields)
+
+    def delivery_fallback(self, **fields: Unpack[Fields]) -> None:
+        """A mapped local address cannot be bound; the default addresses are used."""
+        self._emit(words.DELIVERY_FALLBACK, fields)
+
+    def outbox_dead(self, **fields: Unpack[Fields]) -> None:
+        """A message in the outbox could not be understood and was moved aside."""
+        self._emit(words.OUTBOX_DEAD, fields)
+
+    def broker_lost(self, **fields: Unpack[Fields]) -> None:
+        """The broker is away or takes nothing."""
+        self._emit(words.BROKER_LOST, fields)
+
+    def broker_restored(self, **fields: Unpack[Fields]) -> None:
+        """The broker works again."""
+        self._emit(words.BROKER_RESTORED, fields)
+
+    def service_started(self, **fields: Unpack[Fields]) -> None:
+        """A process is ready to work."""
+        self._emit(words.SERVICE_STARTED, fields)
+
+    def service_stopping(self, **fields: Unpack[Fields]) -> None:
+        """A process was told to stop."""
+        self._emit(words.SERVICE_STOPPING, fields)
+
+    def worker_started(self, **fields: Unpack[Fields]) -> None:
+        """The supervisor started a worker process."""
+        self._emit(words.WORKER_STARTED, fields)
+
+    def worker_died(self, **fields: Unpack[Fields]) -> None:
+        """A worker process ended although nobody told it to."""
+        self._emit(words.WORKER_DIED, fields)
+
+    def config_loaded(self, **fields: Unpack[Fields]) -> None:
+        """A configuration took effect."""
+        self._emit(words.CONFIG_LOADED, fields)
+
+    def config_refused(self, **fields: Unpack[Fields]) -> None:
+        """A new configuration has mistakes; nothing was changed."""
+        self._emit(words.CONFIG_REFUSED, fields)
+
+    def library(self, **fields: Unpack[Fields]) -> None:
+        """A library that mtaq uses has something to say."""
+        self._emit(words.LIBRARY, fields)
+
+    def bug(self, exception: BaseException | None = None, **fields: Unpack[Fields]) -> None:
+        """Something happened that should be impossible; *exception* adds its text and where it happened."""
+        if exception is not None:
+            fields = {**told_by(exception), **fields}
+        self._emit(words.BUG, fields)
+
+
+def told_by(exception: BaseException) -> Fields:
+    """Return ``error`` and ``traceback`` of an exception, neither longer than 8000 characters."""
+    lines = traceback.format_exception(exception)
+    return {"error": lines[-1].strip()[:_LONGEST], "traceback": "".join(lines)[-_LONGEST:]}

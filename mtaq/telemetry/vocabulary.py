@@ -1,0 +1,211 @@
+"""The words of the log: which events there are, how important each is, and the fields a line may carry.
+
+Declares only. ``mtaq.telemetry.events`` has one method per event, ``docs/reference/events.md`` is generated from here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple, TypedDict
+
+DEBUG, INFO, WARNING, ERROR = range(4)
+
+LEVELS: dict[str, int] = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
+"""The words of ``log-level``, least important first."""
+
+LEVEL_NAMES: tuple[str, ...] = tuple(LEVELS)
+
+
+class Fields(TypedDict, total=False):
+    """What a line may carry beside event, time, level and node. ``None`` is not written."""
+
+    attempt: int | None
+    auth_user: str | None
+    broker: str | None
+    changed: str | None
+    connections: int | None
+    dkim: str | None
+    dmarc: str | None
+    duration_ms: float | None
+    egress_pool: str | None
+    egress_source: str | None
+    enhanced_code: str | None
+    error: str | None
+    forward_path: str | None
+    helo: str | None
+    local_ip: str | None
+    local_port: int | None
+    logger: str | None
+    message_id: str | None
+    mx_host: str | None
+    needs_restart: str | None
+    next_attempt_at: datetime | None
+    outcome: str | None
+    peer_ip: str | None
+    peer_port: int | None
+    pid: int | None
+    queue: str | None
+    reason: str | None
+    recipients: int | None
+    refused: int | None
+    remote_ip: str | None
+    reply_code: int | None
+    reply_text: str | None
+    restart_s: float | None
+    result: str | None
+    reverse_path: str | None
+    role: str | None
+    session_id: str | None
+    session_messages: int | None
+    site: str | None
+    size_bytes: int | None
+    spf: str | None
+    state: str | None
+    status: int | None
+    tls_version: str | None
+    traceback: str | None
+    version: str | None
+    warnings: str | None
+
+
+class Event(NamedTuple):
+    """One kind of line.
+
+    Attributes:
+        name: Written into ``event``.
+        level: One of ``DEBUG``, ``INFO``, ``WARNING``, ``ERROR``.
+        meaning: What happened, one sentence.
+        fields: What such a line usually carries.
+    """
+
+    name: str
+    level: int
+    meaning: str
+    fields: str
+
+
+_SESSION = "session_id peer_ip peer_port local_ip local_port"
+_REPLY = "reply_code enhanced_code reply_text"
+_DELIVERY = (
+    "message_id attempt reverse_path forward_path site mx_host remote_ip egress_source tls_version "
+    f"{_REPLY} state result outcome size_bytes duration_ms"
+)
+
+SESSION_OPENED = Event("session.opened", DEBUG, "A client connected and was greeted.", _SESSION)
+SESSION_REFUSED = Event(
+    "session.refused", INFO, "A client was turned away before its session began.", f"{_SESSION} {_REPLY} reason"
+)
+SESSION_CLOSED = Event(
+    "session.closed",
+    INFO,
+    "A session ended; the line sums it up.",
+    f"{_SESSION} helo tls_version session_messages recipients refused size_bytes duration_ms reason",
+)
+MESSAGE_ACCEPTED = Event(
+    "message.accepted",
+    INFO,
+    "A message was answered 250: it is safe in the queue.",
+    f"{_SESSION} message_id helo reverse_path forward_path recipients size_bytes queue duration_ms",
+)
+MESSAGE_REFUSED = Event(
+    "message.refused",
+    INFO,
+    "A mail transaction was refused.",
+    f"{_SESSION} helo reverse_path forward_path recipients size_bytes {_REPLY} reason",
+)
+DELIVERY_DELIVERED = Event("delivery.delivered", INFO, "A peer took responsibility for a message.", _DELIVERY)
+DELIVERY_DEFERRED = Event(
+    "delivery.deferred", INFO, "An attempt failed for now; another follows.", f"{_DELIVERY} next_attempt_at reason"
+)
+DELIVERY_FAILED = Event("delivery.failed", INFO, "A message was given up for good.", f"{_DELIVERY} reason")
+DELIVERY_DUPLICATE = Event(
+    "delivery.duplicate",
+    WARNING,
+    "The broker handed out a message again whose outcome was already in the journal; it was not sent again.",
+    "message_id attempt reverse_path forward_path outcome",
+)
+DELIVERY_FALLBACK = Event(
+    "delivery.fallback",
+    WARNING,
+    "The local address that the message came in on cannot be bound; the default addresses are used.",
+    "message_id forward_path local_ip egress_source error",
+)
+OUTBOX_DEAD = Event(
+    "outbox.dead",
+    WARNING,
+    "A message in the outbox could not be understood and was moved aside.",
+    "message_id queue size_bytes reason",
+)
+BROKER_LOST = Event("broker.lost", ERROR, "The broker is away or takes nothing.", "broker reason error")
+BROKER_RESTORED = Event("broker.restored", INFO, "The broker works again.", "broker duration_ms")
+SERVICE_STARTED = Event("service.started", INFO, "A process is ready to work.", "role pid version")
+SERVICE_STOPPING = Event("service.stopping", INFO, "A process was told to stop.", "role pid reason")
+WORKER_STARTED = Event("worker.started", INFO, "The supervisor started a worker process.", "role pid")
+WORKER_DIED = Event(
+    "worker.died",
+    ERROR,
+    "A worker process ended although nobody told it to; it is started again.",
+    "role pid status restart_s",
+)
+CONFIG_LOADED = Event(
+    "config.loaded",
+    INFO,
+    "A configuration took effect; what needs a restart is named.",
+    "changed needs_restart warnings",
+)
+CONFIG_REFUSED = Event("config.refused", ERROR, "A new configuration has mistakes; nothing was changed.", "error")
+LIBRARY = Event("library", WARNING, "A library that mtaq uses has something to say.", "logger reason error traceback")
+BUG = Event(
+    "bug",
+    ERROR,
+    "Something happened that should be impossible; mail is kept. Please report it.",
+    "error traceback session_id message_id role pid",
+)
+
+EVENTS: tuple[Event, ...] = tuple(value for value in list(vars().values()) if isinstance(value, Event))
+"""Every event in the order of the documents."""
+
+FIELD_MEANINGS: dict[str, str] = {
+    "attempt": "number of the attempt, from 1",
+    "broker": "which broker, without its password",
+    "changed": "keys whose new value is in effect",
+    "duration_ms": "milliseconds that the unit of work took",
+    "egress_source": "local address that the connection leaves from",
+    "enhanced_code": "enhanced status code (RFC 3463)",
+    "error": "the error in its own words",
+    "forward_path": "recipient's address; of several the first",
+    "helo": "the name that the client gave in EHLO or HELO",
+    "local_ip": "our address",
+    "local_port": "our port",
+    "logger": "which part of the library",
+    "message_id": "identity in the queues; the same in reception, attempts and results",
+    "mx_host": "name of the host that was tried",
+    "needs_restart": "keys whose new value waits for a restart",
+    "next_attempt_at": "when it is tried again",
+    "outcome": "delivered, deferred or failed",
+    "peer_ip": "the client's address",
+    "peer_port": "the client's port",
+    "pid": "process id",
+    "queue": "name of the queue",
+    "reason": "why, more exact than what the peer was told",
+    "recipients": "number of recipients",
+    "refused": "number of refusals",
+    "remote_ip": "address of the host that was tried",
+    "reply_code": "reply code (RFC 5321 §4.2): ours in session and message lines, the peer's in delivery lines",
+    "reply_text": "text of that reply",
+    "restart_s": "seconds until it is started again",
+    "result": "`result` of the result message",
+    "reverse_path": "sender's address; empty for the null reverse-path",
+    "role": "receive, deliver or run",
+    "session_id": "identity of the SMTP session",
+    "session_messages": "messages accepted in the session",
+    "site": "all domains with the same MX hosts",
+    "size_bytes": "size of the content",
+    "state": "`state` of the result message",
+    "status": "exit status; negative: the signal that ended it",
+    "tls_version": "version of TLS; absent or empty in plain text",
+    "traceback": "where it happened, innermost last",
+    "version": "version of mtaq",
+    "warnings": "what the operator should change",
+}
+"""Field → its meaning, for the documents."""
