@@ -60,12 +60,6 @@ def stuff_dots(content: bytes) -> bytes:
     return b"".join((first_dot, stuffed, end))
 
 
-def unstuff_dots(raw: bytes) -> bytes:
-    """Undo ``stuff_dots`` but for its end: remove the first dot of every line that has one."""
-    content = raw.replace(b"\r\n.", b"\r\n")
-    return content[1:] if raw.startswith(b".") else content
-
-
 class ContentBuffer:
     """Octets of one content as they come in, up to a limit; memory is about once their size.
 
@@ -120,7 +114,7 @@ class DataDecoder:
         # The last octets seen. The CRLF of the DATA command counts: a dot right after it ends an empty content.
         self._tail = b"\r\n"
         self._raw = b""
-        self._dotted = True  # a line may begin with an added dot
+        self._dotted = False  # a line may begin with an added dot
         self.finished = False
 
     def feed(self, data: bytes, start: int = 0) -> int:
@@ -134,6 +128,7 @@ class DataDecoder:
         in_overlap = overlap.find(_END)
         if in_overlap >= 0:
             return self._finish(data, start, start + in_overlap + len(_END) - len(self._tail))
+        self._dotted = self._dotted or b"\r\n." in overlap
         stop = self._find_stop(data, start)
         if stop >= 0:
             return self._finish(data, start, stop)
@@ -147,8 +142,8 @@ class DataDecoder:
         if match is None:
             return -1
         if data.startswith(b"\r\n", match.end()):
-            self._dotted = bool(self._buffer.size_bytes) or data.startswith(b".", start)
             return match.end() + 2
+        self._dotted = True
         match = _find_end(data, match.start())
         return -1 if match is None else match.end()
 
@@ -168,5 +163,8 @@ class DataDecoder:
         raw, self._raw = self._raw, b""
         if self._buffer.oversize:
             return None
-        content = unstuff_dots(raw) if self._dotted else raw
-        return content if len(content) <= self._limit_bytes else None
+        if self._dotted:
+            if raw.startswith(b"."):
+                raw = raw[1:]  # apart from the next line, so that no third copy exists
+            raw = raw.replace(b"\r\n.", b"\r\n")
+        return raw if len(raw) <= self._limit_bytes else None
