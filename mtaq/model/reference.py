@@ -34,12 +34,15 @@ Readers ignore what they do not know: properties may be added, and those that ar
 | `content_type` | `application/json` |
 | `content_encoding` | `gzip` when `rabbitmq-encoding` says so, else absent |
 | `delivery_mode` | 2 (persistent), unless `rabbitmq-persistent` is off |
-| `message_id` | a UUID, fresh for every publish |
+| `message_id` | a UUID of its own for every publish; one that is repeated after a crash keeps it |
 | `correlation_id` | the `message-id` of the JSON |
 | `timestamp` | when it was published |
 | `type` | `mtaq.inbox.v1`, `mtaq.outbox.v1` or `mtaq.result.v1` |
 | `app_id` | `mtaq` |
-| `priority` | the message's `priority` |
+| `priority` | of a result and of a retry, that of the message |
+| header `traceparent` | of a result and of a retry, that of the message, when it had one |
+| header `reason` | on a message in `rabbitmq-dead`: why it is there |
+| header `redelivered` | an earlier copy may have been acted on |
 
 A script that republishes what it consumed must leave out `x-death`, `x-first-death-*` and `x-delivery-count`.
 With these headers, a second trip through the delay queues would make the message vanish.
@@ -88,7 +91,7 @@ _ATTEMPT_HEAD = """
 _STATES = """
 | `state` | where an attempt ended |
 |---|---|
-| `process` | before anything was sent: expired (`timeout`) or a bad address (`invalid`) |
+| `process` | before anything was sent: expired (`timeout`), a bad address (`invalid`), a bug of ours (`error`) |
 | `dns` | looking up the recipient's mail hosts |
 | `bind` | no source address could be used |
 | `connect` | opening the TCP connection |

@@ -115,6 +115,12 @@ INBOX: tuple[Property, ...] = (
 )
 """A message that was received: usable unchanged in the outbox."""
 
+CATEGORIES = (
+    "bad-mailbox", "bad-domain", "policy", "spam", "reputation", "quota", "content", "greylist", "rate", "network",
+    "tls", "auth", "other",
+)  # fmt: skip
+"""The words for why an attempt did not succeed; ``deliver.classify`` chooses."""
+
 ATTEMPT: tuple[Property, ...] = (
     Property("attempt", {"type": "integer", "minimum": 1}, "Number of the attempt.", True),
     Property("time", _TIME, "When the outcome was known, UTC.", True),
@@ -160,7 +166,7 @@ ATTEMPT: tuple[Property, ...] = (
     ),
     Property("duration", _COUNT, "Milliseconds from the start of the attempt to its outcome."),
     Property("dsn", _YES_NO, "Whether the peer announced DSN."),
-    Property("category", _TEXT, "Why it failed, in one word."),
+    Property("category", _words(CATEGORIES), "Why it did not succeed, in one word."),
 )
 """One item of ``results``."""
 
@@ -199,9 +205,14 @@ _ORDERS = (
         {"type": "array", "items": _COUNT, "minItems": 1},
         "Seconds after the first, second, … transient failure, instead of `retry-interval`; the last repeats.",
     ),
-    Property("priority", _COUNT, "Priority of what is published about the message."),
+    Property("priority", _COUNT, "Priority with which `mtaq.client` publishes the message."),
     Property("security", _words(get_args(Security)), "Encryption demanded, instead of `delivery-security`."),
-    Property("queues", _OBJECT, "Where results go: a name, or `null` for nowhere.", properties=_QUEUES),
+    Property(
+        "queues",
+        _OBJECT,
+        "Where results go: a queue's name, or `null` for nowhere; never the outbox.",
+        properties=_QUEUES,
+    ),
     Property("headers", _OBJECT, "Edits of the header section, made before sending.", properties=_HEADER_EDITS),
     Property("keepmime", _YES_NO, "Whether the content stays in the result."),
     Property("body", _words(get_args(Body)), "How the content is encoded; `binarymime` is sent by BDAT only."),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from mtaq.deliver import classify
 from mtaq.mime.extract import extracted
 from mtaq.model.address import Address
 from mtaq.model.codec import decode_outbox, encode_inbox, encode_outbox, encode_result
@@ -17,7 +18,7 @@ from mtaq.model.errors import BadMessage
 from mtaq.model.identity import transaction_id
 from mtaq.model.message import ConnectionFacts, ReceivedMessage, TlsFacts
 from mtaq.model.outcome import Result
-from mtaq.model.schema import ATTEMPT, INBOX, OUTBOX, RESULT, TABLES, Kind, Property, schema
+from mtaq.model.schema import ATTEMPT, CATEGORIES, INBOX, OUTBOX, RESULT, TABLES, Kind, Property, schema
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEXT = b"From: ada@example.org\r\nTo: grace@example.com\r\nSubject: hello\r\n\r\nit works\r\n"
@@ -140,6 +141,12 @@ def test_result_table_lists_everything_that_delivery_writes() -> None:
     del properties["order"], properties["connection"]["local-ip"]
     assert undescribed(RESULT, properties) == []
     assert {row.name for row in ATTEMPT} >= set(FULL_RESULT.to_json())
+
+
+def test_categories_are_those_that_delivery_chooses_from() -> None:
+    """The table names every word that the classification has a rule for."""
+    chosen = {word for word, _ in (*classify._TEXTS, *classify._STATUSES)}
+    assert chosen | {"network", "tls", "other"} == set(CATEGORIES)
 
 
 def undescribed(rows: tuple[Property, ...], message: dict[str, Any], at: str = "") -> list[str]:
