@@ -1,0 +1,1 @@
+"""RFC 5321 without I/O, both sides."""
