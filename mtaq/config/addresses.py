@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from mtaq.config.ranges import EVERYTHING, LOOPBACK, Network, Ranges, plain_address, plain_network
 from mtaq.config.values import integer, split
 
 _port = integer(1, 65535)
+_BROKER_PARAMETERS = ("cafile", "certfile", "keyfile")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 
@@ -162,7 +163,14 @@ def broker_addresses(text: str) -> tuple[str, ...]:
             raise ValueError(f"{which}{error}") from None
     if len(found) > 1 and any(address.startswith("embedded:") for address in found):
         raise ValueError("the embedded queue stands alone; expected one embedded:///folder, or amqp addresses only")
+    if len({_but_host_and_port(address) for address in found}) > 1:
+        raise ValueError("the nodes of one cluster differ only in host and port; expected the rest to be the same")
     return tuple(found)
+
+
+def _but_host_and_port(address: str) -> tuple[str, str, str, str]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc.rpartition("@")[0], parts.path.strip("/"), parts.query
 
 
 def _check_broker_address(address: str) -> None:
@@ -177,8 +185,10 @@ def _check_broker_address(address: str) -> None:
         _check_embedded(address, parts)
     elif parts.scheme not in ("amqp", "amqps"):
         raise ValueError("unknown form; expected amqp://, amqps:// or embedded:/// (a comma in a password is %2C)")
-    elif not parts.hostname or not has_port or parts.query or parts.fragment:
-        raise ValueError("expected amqp://user:password@host:port/vhost (in a password, ? is %3F, # is %23, / is %2F)")
+    elif not parts.hostname or not has_port or "/" in parts.path[1:] or parts.fragment:
+        raise ValueError("expected amqp://user:password@host:port/vhost (elsewhere, / is %2F, ? is %3F, # is %23)")
+    elif any(name not in _BROKER_PARAMETERS for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError("unknown parameter behind the ?; expected cafile, certfile or keyfile (elsewhere, ? is %3F)")
 
 
 def _check_embedded(address: str, parts: SplitResult) -> None:

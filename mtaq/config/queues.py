@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 from mtaq.config.addresses import broker_addresses, mask_urls
 from mtaq.config.option import option
@@ -29,6 +28,7 @@ class QueueOptions:
         broker_addresses, "amqp://guest:guest@localhost/", unit="URLs, `,`", secret=mask_urls,
         example="amqps://mtaq:secret@rabbit1.example.com/mail,amqps://mtaq:secret@rabbit2.example.com/mail",
         doc="`amqp://` or `amqps://user:password@host:port/vhost`; several are nodes of one cluster, tried in turn. "
+            "`?cafile=`, `&certfile=` and `&keyfile=` name PEM files for `amqps://`. "
             "`embedded:///path/to/folder` is the built-in durable queue of a single host, for trying out and for small "
             "sites.")
     rabbitmq_verify: bool = option(
@@ -91,9 +91,3 @@ class QueueOptions:
     rabbitmq_publishers: str = option(
         str, "", doc="Accepted for files of MailerQ.",
         obsolete="Each process has one connection to publish; `smtp-threads` sets their number.")
-
-    @property
-    def embedded_folder(self) -> str | None:
-        """Folder of the embedded queue; ``None`` when RabbitMQ is used."""
-        parts = urlsplit(self.rabbitmq_address[0])
-        return unquote(parts.path) if parts.scheme == "embedded" else None

@@ -8,12 +8,8 @@ counts for itself. Looking up a labelled child costs about as much as counting: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
-
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable that names the common folder to worker processes."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """What ``render`` returns."""
@@ -35,13 +31,6 @@ def gauge(name: str, help: str, labels: Sequence[str] = ()) -> Gauge:
 def histogram(name: str, help: str, labels: Sequence[str] = (), *, buckets: Sequence[float] = SECONDS) -> Histogram:
     """Declare a distribution, of seconds unless *buckets* says otherwise."""
     return Histogram(name, help, labels, buckets=buckets)
-
-
-def prepare_folder(folder: str) -> None:
-    """Make the common folder, or empty it: numbers start at zero with the instance."""
-    Path(folder).mkdir(mode=0o750, parents=True, exist_ok=True)
-    for file in Path(folder).glob("*.db"):
-        file.unlink(missing_ok=True)
 
 
 def forget_process(folder: str, pid: int) -> None:

@@ -37,8 +37,8 @@ from mtaq.config.addresses import HostPort
         (addresses.broker_addresses, "embedded:///var/lib/mtaq/queue", ("embedded:///var/lib/mtaq/queue",)),
         (
             addresses.broker_addresses,
-            "amqp://a:b%2Cc@one:5673/mail, amqps://two",
-            ("amqp://a:b%2Cc@one:5673/mail", "amqps://two"),
+            "amqps://a:b%2Cc@one:5673/mail?cafile=/ca.pem, amqps://a:b%2Cc@two/mail?cafile=/ca.pem",
+            ("amqps://a:b%2Cc@one:5673/mail?cafile=/ca.pem", "amqps://a:b%2Cc@two/mail?cafile=/ca.pem"),
         ),
     ],
 )
@@ -93,6 +93,11 @@ def test_refuses_and_says_what_is_expected(parser, text):
         "amqp://u:hunter2?x@host/",
         "amqp://u:hunter2,x@host/",
         "amqp://u:hunter2@[::1/",
+        "amqp://u@host/?password=hunter2",
+        "amqp://u@host/hunter2/x",
+        "amqp://u:hunter2@one/,amqp://u:other@two/",
+        "amqp://u:hunter2@one/,amqps://u:hunter2@two/",
+        "amqp://u:hunter2@one/a,amqp://u:hunter2@two/b",
         "embedded://relative/hunter2",
         "embedded:/hunter2",
         "embedded:hunter2",

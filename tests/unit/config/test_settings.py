@@ -71,9 +71,3 @@ def test_reception_and_delivery_change_live():
     """All options of reception and delivery take effect at once, but for the certificates' paths."""
     rows = (*SECTION_OPTIONS["reception"], *SECTION_OPTIONS["deliver"])
     assert {row.key for row in rows if not row.reload} == {"smtp-certificate", "smtp-key"}
-
-
-def test_embedded_folder():
-    """The folder of the embedded queue is known when it is used."""
-    assert loaded("rabbitmq-address=embedded:///srv/my%20queue").queues.embedded_folder == "/srv/my queue"
-    assert loaded().queues.embedded_folder is None
