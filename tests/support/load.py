@@ -85,6 +85,7 @@ class Load:
                 self.ledger.accepted.append(recipient)
             else:
                 self._note(final)
+                await asyncio.sleep(0.05)
         with contextlib.suppress(OSError, EOFError):
             await self._command(reader, writer, b"QUIT\r\n")
 
