@@ -115,7 +115,7 @@ def check(path: Trial, ledger: Ledger) -> None:
     )
     for recipient, times in twice.items():
         explained = all(
-            any(first - 1 <= kill <= second + 1 for kill in path.kills)
+            any(first - 0.5 <= kill <= second for kill in path.kills)
             for first, second in zip(sorted(times), sorted(times)[1:], strict=False)
         )
         print(f"  {recipient} at {times}; delivery was killed between: {explained}")

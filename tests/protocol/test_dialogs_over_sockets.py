@@ -1,0 +1,152 @@
+"""The SMTP dialogs of ``dialogs/`` again, over real connections: in clear, after STARTTLS, and inside TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from mtaq.model.address import Address
+from mtaq.model.parcel import BrokerState, Parcel
+from mtaq.model.reply import Reply
+from mtaq.net.listeners import listen
+from mtaq.net.slots import Slots
+from mtaq.net.tls import server_context
+from mtaq.receive.intake import IntakeOptions
+from mtaq.receive.policy import PortPolicy
+from mtaq.receive.service import Port, ReceptionService
+from mtaq.smtp.server_session import SessionOptions
+from tests.support.dialog import Dialog, read_dialog, run_dialog
+from tests.unit.receive.fakes import NOW, Names, event_log, settings
+
+FILES = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
+#: Those that say of themselves that a refused sender cannot be arranged over a socket are left to the session's tests.
+DIALOGS = [path for path in FILES if not read_dialog(path).only_session]
+CONTENT_DIALOGS = [path for path in DIALOGS if path.stem.startswith(("bdat", "data", "pipelining", "binarymime"))]
+
+
+class Taker:
+    """A broker that confirms at once and counts."""
+
+    state = BrokerState.UP
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    async def publish(self, queue: str, parcel: Parcel, *, timeout_s: float) -> None:
+        """Confirm."""
+        self.taken.add(parcel.correlation_id.rpartition(".")[0])
+
+
+class DialogPolicy(PortPolicy):
+    """What a dialog may rely on: everybody may connect, its options hold, ``refused`` and ``later`` are refused."""
+
+    def __init__(self, options: SessionOptions) -> None:
+        super().__init__(
+            settings(smtp_range="127.0.0.0/8").receive(25), port=25, hostnames=Names(), broker_max_bytes=None,
+            starttls=options.starttls,
+        )  # fmt: skip
+        self._dialog = options
+
+    def session_options(self, local_ip: str) -> SessionOptions:
+        """The dialog's."""
+        return self._dialog
+
+    def refuse_recipient(self, forward_path: Address) -> Reply | None:
+        """By local-part."""
+        from mtaq.smtp import codes
+
+        return {"refused": codes.RELAY_DENIED, "later": codes.TRY_LATER}.get(forward_path.local_part)
+
+
+class SocketTransport:
+    """One connection to the service."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, trust: ssl.SSLContext, taker: Taker
+    ) -> None:
+        self._reader, self._writer, self._trust, self._taker = reader, writer, trust, taker
+
+    async def send(self, data: bytes) -> None:
+        """Send these octets in one write."""
+        self._writer.write(data)
+
+    async def read_reply(self) -> list[str] | None:
+        """Return the lines of the next reply."""
+        lines: list[str] = []
+        while True:
+            try:
+                line = await asyncio.wait_for(self._reader.readline(), 20)
+            except ConnectionError:
+                return None
+            if not line:
+                return None
+            lines.append(line.decode().rstrip("\r\n"))
+            if line[3:4] != b"-":
+                return lines
+
+    async def start_tls(self) -> None:
+        """Shake hands."""
+        await self._writer.start_tls(self._trust, server_hostname="mx.test")
+
+    async def accepted(self) -> int:
+        """Messages taken."""
+        return len(self._taker.taken)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for mx.test in a PEM file with its key, and a client's context that trusts it."""
+    authority = trustme.CA()
+    path = tmp_path_factory.mktemp("tls") / "mx.test.pem"
+    authority.issue_cert("mx.test").private_key_and_cert_chain_pem.write_to_path(str(path))
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    return path, trust
+
+
+@asynccontextmanager
+async def connected(
+    dialog: Dialog, authority: tuple[Path, ssl.SSLContext], folder: Path, *, implicit_tls: bool
+) -> AsyncIterator[SocketTransport]:
+    """Run a service for one dialog, and connect to it."""
+    pem, trust = authority
+    taker, [listener] = Taker(), listen(["127.0.0.1"], [0], implicit_tls=implicit_tls)
+    service = ReceptionService(
+        IntakeOptions(inbox="inbox", server_id="test", broker_max_bytes=None),
+        publisher=taker, slots=Slots(folder / "slots", 10), events=event_log()[0], clock=lambda: NOW, slot_wait_s=1,
+    )  # fmt: skip
+    policy = DialogPolicy(dialog.options)
+    context = server_context(pem)
+    service.start([Port(sock=listener.sock, number=25, policy=policy, tls=context, implicit_tls=implicit_tls)])
+    tls = {"ssl": trust, "server_hostname": "mx.test"} if implicit_tls else {}
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, **tls)
+    try:
+        yield SocketTransport(reader, writer, trust, taker)
+    finally:
+        writer.transport.abort()
+        await service.stop(1)
+        listener.sock.close()
+
+
+@pytest.mark.parametrize("path", DIALOGS, ids=lambda path: path.stem)
+async def test_dialog_over_a_plain_connection(
+    path: Path, authority: tuple[Path, ssl.SSLContext], tmp_path: Path
+) -> None:
+    """A dialog goes the same over a socket, STARTTLS included."""
+    dialog = read_dialog(path)
+    async with connected(dialog, authority, tmp_path, implicit_tls=False) as transport:
+        await run_dialog(path, transport)
+
+
+@pytest.mark.parametrize("path", CONTENT_DIALOGS, ids=lambda path: path.stem)
+async def test_dialog_inside_tls(path: Path, authority: tuple[Path, ssl.SSLContext], tmp_path: Path) -> None:
+    """Content and pipelining go the same where TLS is spoken from the first byte."""
+    dialog = read_dialog(path)
+    async with connected(dialog, authority, tmp_path, implicit_tls=True) as transport:
+        await run_dialog(path, transport)
