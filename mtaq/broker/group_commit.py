@@ -129,6 +129,19 @@ class GroupCommit(Generic[Op, Result]):
         self._inbox.put(_Item(op, future, size_bytes))
         return future
 
+    async def ask(self, op: Op, *, timeout_s: float, size_bytes: int = 0) -> Result:
+        """``submit``, and wait for the result, *timeout_s* at most.
+
+        Raises:
+            BrokerUnavailable: As for ``submit``, or too slow: then it may be carried out nevertheless.
+        """
+        future = self.submit(op, size_bytes=size_bytes)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"{self._name}: nothing was written within {timeout_s:g} s") from error
+
     def post(self, op: Op) -> None:
         """Have *op* carried out some time, in order, without waiting; it survives everything but the process's end."""
         self._inbox.put(_Item(op, None, 0))

@@ -25,6 +25,7 @@ from mtaq.model.parcel import BrokerState
 
 FORMAT_VERSION = 1
 KEEP_S = 7 * 86400
+_TIMEOUT_S = 30.0
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -115,7 +116,7 @@ class Journal:
         Raises:
             BrokerUnavailable: Writing failed.
         """
-        await self._engine.submit(_Record(key, orjson.dumps(dict(entry))))
+        await self._engine.ask(_Record(key, orjson.dumps(dict(entry))), timeout_s=_TIMEOUT_S)
 
     def settle(self, key: bytes) -> None:
         """What follows from *key*'s entry is confirmed. Written some time, without waiting."""
@@ -127,7 +128,7 @@ class Journal:
         Raises:
             BrokerUnavailable: Reading failed: it is not known whether there is one.
         """
-        return await self._engine.submit(_LookUp(key))
+        return await self._engine.ask(_LookUp(key), timeout_s=_TIMEOUT_S)
 
     async def close(self) -> None:
         """Write what is owed, and close."""

@@ -144,3 +144,8 @@ def make_private_folder(path: Path) -> None:
     except FileExistsError:
         return
     path.chmod(0o700)
+    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(above)  # what is synced inside is no use if the folder itself is not
+    finally:
+        os.close(above)

@@ -51,10 +51,18 @@ class _Loop:
         return not self._loop.is_closed()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; what an interrupt left running there is cancelled."""
+        asyncio.run_coroutine_threadsafe(_cancel_the_rest(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _cancel_the_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 class Message(async_message.Message):

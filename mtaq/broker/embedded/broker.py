@@ -31,7 +31,7 @@ from mtaq.broker.embedded.operations import (
 )
 from mtaq.broker.embedded.store import QueueStore, Taken
 from mtaq.broker.group_commit import GroupCommit, OnState
-from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
+from mtaq.model.errors import UnconfirmedPublish
 from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
 
 #: Longest wait of the calls that have no limit of their own.
@@ -95,7 +95,7 @@ class EmbeddedBroker:
             TopologyMismatch: It may not be made, and is not there.
             BrokerUnavailable: As for ``publish``.
         """
-        return bool(await self._ask(Declare(tuple(queues), self._declare), _TIMEOUT_S))
+        return bool(await self._engine.ask(Declare(tuple(queues), self._declare), timeout_s=_TIMEOUT_S))
 
     async def publish(self, queue: str, parcel: Parcel, *, timeout_s: float, delay_s: float = 0.0) -> None:
         """Store *parcel* in *queue*; when this returns it is on the disk.
@@ -109,15 +109,7 @@ class EmbeddedBroker:
             raise UnconfirmedPublish(f"{size_bytes} bytes are more than the queue takes ({self._max_size_bytes})")
         priority = min(max(parcel.priority, 0), self._max_priority)
         publish = Publish(queue, priority, delay_s, _encode_properties(parcel), parcel.body)
-        await self._ask(publish, timeout_s, size_bytes)
-
-    async def _ask(self, operation: Operation, timeout_s: float, size_bytes: int = 0) -> bool | None:
-        future = self._engine.submit(operation, size_bytes=size_bytes)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError as error:
-            raise BrokerUnavailable(f"the embedded queue did not answer within {timeout_s:g} s") from error
+        await self._engine.ask(publish, timeout_s=timeout_s, size_bytes=size_bytes)
 
     def consume(self, queue: str, *, prefetch: int, on_message: Callable[[Consumed], None]) -> EmbeddedConsumer:
         """Hand each message of *queue* to *on_message*, at most *prefetch* unsettled at a time.
