@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import gzip
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import aiormq
 import pytest
+import trustme
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
@@ -273,6 +276,49 @@ async def test_silent_server() -> None:
             with pytest.raises(BrokerUnavailable):
                 await broker.start()
         await broker.close()
+
+
+@contextlib.asynccontextmanager
+async def _tls_in_front_of(node: RabbitNode, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """Give the port of a TLS listener that passes everything on to the node."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        node_reader, node_writer = await asyncio.open_connection("127.0.0.1", node.port)
+        await asyncio.gather(pump(reader, node_writer), pump(node_reader, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_tls(rabbitmq: RabbitNode, tmp_path: Path) -> None:
+    """amqps checks the certificate against the system's CAs or cafile, unless rabbitmq-verify is false."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def publish(address: str, **options: bool) -> None:
+        broker = RabbitMQBroker(BrokerOptions(addresses=parse_addresses(address), **options))  # type: ignore[arg-type]  # verify
+        try:
+            await broker.start()
+            await publish_all(broker, await fresh_queue(broker), ["a"])
+        finally:
+            await broker.close()
+
+    async with _tls_in_front_of(rabbitmq, context) as port:
+        address = f"amqps://guest:guest@127.0.0.1:{port}/"
+        await publish(f"{address}?cafile={tmp_path / 'ca.pem'}")
+        await publish(address, verify=False)
+        with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await publish(address)
 
 
 async def test_wrong_password(connect: Connect, rabbitmq: RabbitNode) -> None:

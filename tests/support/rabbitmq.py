@@ -89,13 +89,14 @@ class RabbitNode:
 
     def kill_9(self) -> None:
         """End the node without warning: the Erlang machine and everything that it started."""
-        if self._server is None:
-            return
-        for pid in [*_descendants(self._server.pid), self._server.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._server.wait()
-        self._server = None
+        if self._server is not None:
+            self._signal(signal.SIGKILL)
+            self._server.wait()
+            self._server = None
+
+    def freeze(self, on: bool) -> None:
+        """Stop the node's processes where they are, connections open, or let them go on."""
+        self._signal(signal.SIGSTOP if on else signal.SIGCONT)
 
     def restart(self) -> None:
         """Stop the node (unless it is dead already) and start it again on the same folders and ports."""
@@ -121,6 +122,12 @@ class RabbitNode:
         if done.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {' '.join(args)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._server is not None, "not started here"
+        for pid in [*_descendants(self._server.pid), self._server.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         with (self.directory / "output.log").open("ab") as output:
@@ -237,7 +244,12 @@ def _stop_on_sigterm() -> None:
 def _run_command(command: Sequence[str]) -> int:
     with running_node() as node:
         environment = os.environ | {"RABBITMQ_TEST_ADDRESS": node.address, "RABBITMQ_TEST_DIR": str(node.directory)}
-        return subprocess.run(command, env=environment).returncode
+        with subprocess.Popen(command, env=environment) as running:
+            try:
+                return running.wait()
+            except SystemExit:  # pytest takes down its fixtures, nodes among them, on SIGINT only
+                running.send_signal(signal.SIGINT)
+                raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -53,7 +53,7 @@ class Link:
 
     def __init__(self, address: RabbitMQAddress, options: BrokerOptions, purpose: str) -> None:
         self._address = address
-        self._url = _url(address, options)
+        self._url = connection_url(address, options)
         self._timeout_s = options.connect_timeout_s
         self._properties = {
             "connection_name": f"{options.name} {purpose}",
@@ -172,7 +172,8 @@ class _Nodes(TransportFactory):
         raise failure
 
 
-def _url(address: RabbitMQAddress, options: BrokerOptions) -> URL:
+def connection_url(address: RabbitMQAddress, options: BrokerOptions) -> URL:
+    """Return what ``aio_pika`` wants to know as an URL; the nodes beyond the first are not in it."""
     host, port = address.nodes[0]
     login = f"{quote(address.user, safe='')}:{quote(address.password, safe='')}"
     url = URL(
