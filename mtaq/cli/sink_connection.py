@@ -50,7 +50,6 @@ class SinkConnection(asyncio.Protocol):
         self._session = ServerSession(sink.options)
         self._transport: asyncio.Transport | None = None
         self._waiting = False  # for a delay or a TLS handshake
-        self._early: bytearray | None = None  # what came under TLS before the handshake was reported
         self._timer: asyncio.TimerHandle | None = None
         self._handshake: asyncio.Task[None] | None = None
         self._held = bytearray()  # only when commands must be looked at before the session gets them
@@ -58,8 +57,8 @@ class SinkConnection(asyncio.Protocol):
 
     def shut_down(self) -> None:
         """Say that the server goes away, and close."""
-        if self._early is not None and self._transport is not None:
-            self._transport.abort()
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.cancel()
             return
         self._session.refuse(codes.SHUTTING_DOWN)
         self._flush()
@@ -76,9 +75,6 @@ class SinkConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Work through what came."""
         self._watch()
-        if self._early is not None:
-            self._early += data
-            return
         if self._sink.faults.in_commands:
             self._held += data
         else:
@@ -114,13 +110,19 @@ class SinkConnection(asyncio.Protocol):
 
     def _decide(self, event: Event) -> None:
         if isinstance(event, MessageComplete):
-            self._at("message", lambda answer: self._session.answer(answer or self._take(event)))
+            self._at("message", lambda answer: self._session.answer(self._end_message(event, answer)))
         elif isinstance(event, Mail):
             self._at("mail", lambda answer: self._session.answer(answer or codes.SENDER_OK))
         elif isinstance(event, Rcpt):
             self._at("rcpt", lambda answer: self._session.answer(answer or codes.RECIPIENT_OK))
         else:
             self._start_tls()
+
+    def _end_message(self, event: MessageComplete, answer: Reply | None) -> Reply:
+        if answer is not None and not answer.is_positive:
+            return answer
+        taken = self._take(event)
+        return answer if answer is not None and taken.is_positive else taken
 
     def _take(self, event: MessageComplete) -> Reply:
         try:
@@ -234,7 +236,7 @@ class SinkConnection(asyncio.Protocol):
         self._flush()
         self._held.clear()
         self._pause(True)  # nothing may come in clear any more (RFC 3207 §4.2)
-        self._early = bytearray()
+        self._session.reset_for_tls()  # now: commands may come with the end of the handshake, before it is reported
         self._handshake = asyncio.get_running_loop().create_task(self._shake_hands())
 
     async def _shake_hands(self) -> None:
@@ -245,13 +247,11 @@ class SinkConnection(asyncio.Protocol):
             self._transport = await asyncio.get_running_loop().start_tls(
                 transport, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S
             )
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             transport.abort()
             return
-        self._session.reset_for_tls()
-        early, self._early = self._early or b"", None
         self._waiting = False
-        self.data_received(bytes(early))
+        self._pump()
 
 
 def _ip(name: tuple[str, int]) -> str:

@@ -2,79 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
 import os
 import socket
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 
 from mtaq.cli import exits
-from mtaq.cli.sink_connection import Sink as SinkState
-from mtaq.cli.sink_connection import SinkConnection
 from mtaq.cli.sink_faults import Faults, parse_faults
-from mtaq.cli.sink_record import Record
-from mtaq.net.tls import server_context
-from mtaq.smtp.server_session import SessionOptions
 from tests.support.instance import ROOT, Sink
+from tests.support.running_sink import RunningSink
 from tests.support.wire import Wire
 
 CONTENT = b"Subject: test\r\n\r\n.dot\r\n..\r\n\xff 8 bit\r\n"
 
 
-class Running:
-    """A sink in a thread of this process, which starts faster than a program."""
-
-    def __init__(self, folder: Path, faults: Faults, certificate: Path | None = None) -> None:
-        self.folder = folder
-        self.log = folder / "log"
-        options = SessionOptions(
-            hostname="sink.test",
-            max_size_bytes=1_000_000,
-            max_recipients=1000,
-            strict_addresses=False,
-            starttls=certificate is not None,
-        )
-        record = Record(maildir=folder / "mail", log=self.log, verbose=False)
-        context = server_context(certificate) if certificate is not None else None
-        self._sink = SinkState(options, record, faults, context)
-        self._loop = asyncio.new_event_loop()
-        server = self._loop.run_until_complete(self._loop.create_server(self._connection, "127.0.0.1", 0))
-        self.port: int = server.sockets[0].getsockname()[1]
-        self._server = server
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def _connection(self) -> SinkConnection:
-        return SinkConnection(self._sink)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._server.close()
-        for connection in list(self._sink.connections):
-            connection.shut_down()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
-
-    def notes(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-    def contents(self) -> list[bytes]:
-        return [path.read_bytes() for path in sorted((self.folder / "mail" / "new").iterdir())]
-
-
-Start = Callable[..., Running]
+Start = Callable[..., RunningSink]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +37,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start sinks, with faults as on the command line."""
-    started: list[Running] = []
+    started: list[RunningSink] = []
 
     def start_one(
         replies: list[str] | None = None,
@@ -95,11 +45,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         delays: list[str] | None = None,
         percent: float = 100.0,
         certificate: Path | None = None,
-    ) -> Running:
+    ) -> RunningSink:
         folder = tmp_path / str(len(started))
         folder.mkdir()
         faults = Faults(parse_faults(replies or [], drops or [], delays or []), percent)
-        started.append(Running(folder, faults, certificate))
+        started.append(RunningSink(folder, faults, certificate))
         return started[-1]
 
     yield start_one
