@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import platform
 import re
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -119,7 +119,7 @@ def _user() -> str:
 
 
 def _hostname() -> str:
-    name = socket.gethostname()
+    name = platform.node()
     return name if _is_host_name(name) else "localhost"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
+import platform
 import sys
 import time
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Maildir:
         for folder in ("tmp", "new", "cur"):
             (path / folder).mkdir(parents=True, exist_ok=True)
         self._start = f"{time.time():.6f}.{os.getpid()}"
-        self._host = socket.gethostname().replace("/", "_").replace(":", "_")
+        self._host = platform.node().replace("/", "_").replace(":", "_")
         self._count = 0
 
     def store(self, content: bytes) -> str:
