@@ -43,6 +43,8 @@ class Program:
         self.name = name
         self.arguments = arguments
         self.log = folder / f"{name}.log"
+        self.python = [sys.executable]
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -50,8 +52,8 @@ class Program:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MTAQ_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mtaq", *self.arguments],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, env=environment, start_new_session=True,
+                [*self.python, "-m", "mtaq", *self.arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                cwd=ROOT, env=environment | self.environment, start_new_session=True,
             )  # fmt: skip
 
     def stop(self) -> int:
