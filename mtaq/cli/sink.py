@@ -37,8 +37,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.set_defaults(func=_sink)
     add = parser.add_argument
     add("--listen", metavar="IP:PORT", action="append", help="listen here; repeatable (127.0.0.1:2526)")
-    add("--hostname", metavar="NAME", default="sink.localhost", help="name in the greeting (%(default)s)")
-    add("--maxsize", metavar="SIZE", default="512MB", help="largest message (%(default)s)")
+    add("--hostname", metavar="NAME", default="sink.localhost", help="name in the greeting (sink.localhost)")
+    add("--maxsize", metavar="SIZE", default="512MB", help="largest message (512MB)")
     add("--maildir", metavar="DIR", type=Path, help="keep each message's content, byte for byte, as a file in DIR/new")
     add("--log", metavar="FILE", type=Path, help="append a line of JSON about each message")
     add("--discard", action="store_true", help="keep nothing and print nothing")

@@ -333,5 +333,5 @@ def test_system_nameservers(tmp_path: Path) -> None:
 
 
 async def until(happened: Any) -> None:
-    while not happened():  # noqa: ASYNC110 - the server is asked from outside; its own event would be another test hook
+    while not happened():
         await asyncio.sleep(0.001)
