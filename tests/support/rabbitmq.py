@@ -38,7 +38,7 @@ def is_installed() -> bool:
 
 
 class RabbitNode:
-    """One node in one directory. The ports are chosen at the first start and kept across restarts."""
+    """One node in one directory. Its ports are kept, unless somebody else has taken one before it is started anew."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
@@ -65,6 +65,8 @@ class RabbitNode:
 
     def start(self, *, timeout_s: float = 60) -> None:
         """Start the node and wait until it takes connections."""
+        if self._epmd is None and not all(_is_free(port) for port in self._ports.values()):
+            self._ports = _choose_ports(self.directory)
         _write_settings(self.directory, self._ports)
         if self._epmd is None:
             self._epmd = self._spawn(["epmd", "-port", str(self._ports["epmd"]), "-address", "127.0.0.1"])
@@ -148,7 +150,7 @@ class RabbitNode:
             "HOME": str(self.directory),
             "ERL_EPMD_PORT": str(self._ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_NODENAME": "test@localhost",
             "RABBITMQ_DIST_PORT": str(self._ports["dist"]),
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
@@ -174,14 +176,28 @@ def _ports_of(directory: Path) -> dict[str, int]:
     if note.exists():
         ports: dict[str, int] = json.loads(note.read_text())
         return ports
+    return _choose_ports(directory)
+
+
+def _choose_ports(directory: Path) -> dict[str, int]:
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(3)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         ports = dict(zip(("amqp", "dist", "epmd"), (each.getsockname()[1] for each in sockets), strict=True))
-    note.write_text(json.dumps(ports))
+    (directory / _NOTE).write_text(json.dumps(ports))
     return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _write_settings(directory: Path, ports: dict[str, int]) -> None:
