@@ -12,11 +12,11 @@ import ipaddress
 import signal
 import ssl
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mtaq.cli import exits
+from mtaq.cli.loop import run_in_loop
 from mtaq.cli.parser import Subparsers
 from mtaq.cli.sink_connection import Sink, SinkConnection
 from mtaq.cli.sink_faults import STAGES, Faults, parse_faults
@@ -94,7 +94,7 @@ def _listen_and_run(
     except OSError as error:
         print(f"mtaq sink: {error}", file=sys.stderr)
         return exits.CANNOT_CREATE if error.filename else exits.OS_ERROR
-    _run_in_loop(_serve(Sink(options, record, faults, context), listeners))
+    run_in_loop(_serve(Sink(options, record, faults, context), listeners))
     print(f"{record.count} messages taken", flush=True)
     return exits.OK
 
@@ -122,12 +122,3 @@ def _address(text: str) -> tuple[str, int]:
         return str(ipaddress.ip_address(ip.removeprefix("[").removesuffix("]"))), integer(0, 65_535)(port)
     except ValueError as error:
         raise ValueError(f"--listen {text!r}: IP:PORT is expected") from error
-
-
-def _run_in_loop(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)

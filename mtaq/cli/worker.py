@@ -14,6 +14,7 @@ from typing import Any
 
 from mtaq.assembly import Delivery, Reception, utc_now
 from mtaq.cli.logs import open_log
+from mtaq.cli.loop import run_in_loop
 from mtaq.config import Settings, merge_live
 from mtaq.model.parcel import BrokerState
 from mtaq.net.control import Control
@@ -30,15 +31,6 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run_in_loop(work(role, fd))
     return 0
-
-
-def run_in_loop(work: Any) -> Any:
-    """Run a coroutine on uvloop where that is installed, else on asyncio's own loop."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
 
 
 async def work(role: str, fd: int) -> None:

@@ -49,9 +49,9 @@ class DeliverOptions:
     delivery_security: Security = option(
         choice("optional", "opportunistic", "required", "verified"), "opportunistic", reload=True,
         rfc="RFC 3207, RFC 7435",
-        doc="`optional` and `opportunistic` use STARTTLS where it is offered, without verifying; a broken handshake is "
-            "retried in plain text. `required` never sends in plain text. `verified` also checks the certificate "
-            "against the name of the host.")
+        doc="`optional` does without STARTTLS. `opportunistic` uses it where it is offered, without verifying; "
+            "a broken handshake is retried in plain text. `required` never sends in plain text. "
+            "`verified` also checks the certificate against the name of the host.")
     max_delivertime: int = option(
         seconds, "86400", unit="seconds", reload=True, aliases=("max-deliver-time",), rfc="RFC 5321 §4.5.4.1",
         doc="Time from the first pick-up until a message is given up.")

@@ -73,7 +73,7 @@ class ReceiveOptions:
         example="/etc/mtaq/mail.example.com.key",
         doc="PEM file with the private key of `smtp-certificate`, without a pass phrase.")
     smtp_enabled: bool = option(
-        boolean, "true", per_port=True, reload=True,
+        boolean, "true", per_port=True,
         doc="`false` closes the port without touching the others: `smtp-enabled@2525: false`.")
     smtp_relay: Relay = option(
         relay, "range", per_port=True, reload=True,

@@ -30,7 +30,7 @@ class Wire:
 
     def reply(self) -> str:
         """Read one reply, its lines joined by LF; empty when the server closed."""
-        lines = []
+        lines: list[str] = []
         while True:
             line = self._file.readline()
             if not line:
