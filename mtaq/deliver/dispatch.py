@@ -238,7 +238,6 @@ class Dispatcher:
         return None
 
     async def _serve(self, pool: _Pool, connection: Connection) -> None:
-        self._grow(pool)
         while connection.usable and connection.messages < self.options.delivery_messages_per_connection:
             if self._stopping or self._should_yield(pool):
                 break
@@ -247,6 +246,7 @@ class Dispatcher:
                 if not await self._rest(pool, connection):
                     break
                 continue
+            self._grow(pool)  # for those behind it
             await self._carry(pool, connection, job)
         await connection.close()
 

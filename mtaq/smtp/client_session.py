@@ -90,6 +90,8 @@ class ClientSession:
         self._parser = ReplyParser()
         self._script: deque[tuple[_Step, bytes]] = deque()
         self._awaited: deque[_Step] = deque((_BANNER,))
+        self._at = _BANNER  # the step whose answer was looked at last
+        self._faulty = False
         self._greeted = False
         self._transaction: Transaction | None = None
         self._recipients_answered = 0
@@ -132,6 +134,8 @@ class ClientSession:
 
     @property
     def _step(self) -> _Step:
+        if self._faulty:
+            return self._at
         if self._awaited:
             return self._awaited[0]
         return self._script[0][0] if self._script else _MAIL
@@ -216,6 +220,7 @@ class ClientSession:
         try:
             self._parser.feed(data)
             while self._awaited:
+                self._at = self._awaited[0]
                 answer = self._parser.next_reply()
                 if answer is None:
                     return
@@ -223,7 +228,7 @@ class ClientSession:
             if self._parser.has_surplus:
                 raise RemoteProtocolError("the mail host answered what it was not asked")
         except RemoteProtocolError:
-            self.closing = True
+            self.closing = self._faulty = True
             raise
 
     def _take(self, answer: Reply) -> None:
@@ -333,10 +338,10 @@ class ClientSession:
 
     def _on_early_answer(self, answer: Reply) -> None:
         """An answer in the middle of the content: a refusal holds, but the server still waits for the end."""
-        self._sending = False
-        self.closing = True
         if answer.code < 400:
             raise RemoteProtocolError("the mail host accepted content before it was complete")
+        self._sending = False
+        self.closing = True
         self._answer_open("data", answer)
 
     @property

@@ -1,0 +1,443 @@
+"""No message is acked before what follows from it is safe, none is sent twice, and each comes to an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+
+from mtaq.broker.claims import Claims
+from mtaq.broker.journal import Journal
+from mtaq.model.errors import BrokerUnavailable, NoSuchDomain, ResolverTimeout
+from mtaq.model.times import format_time
+from tests.support.delivery import NAMES, START, World, options, outbox_json
+from tests.support.fake_mx import FakeMx, Script
+
+
+@asynccontextmanager
+async def relay(*scripts: Script, **changes) -> AsyncIterator[tuple[World, FakeMx]]:
+    """A delivery service, and one MX for ``example.com`` with these scripts."""
+    world_changes = {name: changes.pop(name) for name in ("names", "declare", "journal", "claims") if name in changes}
+    async with (
+        FakeMx(*scripts) as mx,
+        World(options=options(delivery_port=mx.port, **changes), **world_changes) as world,
+    ):
+        world.resolver.add("example.com", (10, "mx.example.com", mx.ip))
+        yield world, mx
+
+
+TRANSIENT = Script(replies={"RCPT": b"450 4.2.0 later\r\n"})
+PERMANENT = Script(replies={"RCPT": b"550 5.1.1 no\r\n"})
+
+
+# The order of safety.
+
+
+@pytest.mark.parametrize(
+    ("script", "history"),
+    [
+        (Script(), ["record", "publish success", "publish results", "settle", "ack"]),
+        (PERMANENT, ["record", "publish failure", "publish results", "settle", "ack"]),
+        (TRANSIENT, ["record", "publish outbox", "publish retry", "settle", "ack"]),
+    ],
+    ids=["delivered", "failed", "deferred"],
+)
+async def test_journal_then_results_then_ack(script, history):
+    """The outbox message is acked only after its outcome is on disk and what follows is confirmed."""
+    async with relay(script) as (world, _):
+        await world.deliver(outbox_json())
+        assert world.history == history
+
+
+async def test_nothing_is_acked_while_the_broker_is_away():
+    """The results are published again and again; the ack waits for them, and nothing is sent twice."""
+    async with relay() as (world, mx):
+        world.queues.down = True
+        consumed = world.queues.hand_out(outbox_json())
+        await mx.wait_for(lambda: mx.mail)
+        while len(world.slept) < 10:
+            await asyncio.sleep(0.001)
+        assert world.history == ["record"]
+        assert world.slept[:7] == [0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 30.0]
+        world.queues.down = False
+        assert await consumed.outcome() == "ack"
+        assert world.history == ["record", "publish success", "publish results", "settle", "ack"]
+        assert len(mx.mail) == 1
+
+
+async def test_nothing_is_published_before_the_journal_has_it():
+    """A journal that cannot be written holds everything up, and is tried again."""
+    async with relay() as (world, mx):
+        world.journal.failures = [BrokerUnavailable("disk full")] * 3
+        await world.deliver(outbox_json())
+        assert world.slept == [0.5, 1.0, 2.0]
+        assert world.history == ["record", "publish success", "publish results", "settle", "ack"]
+        assert len(mx.mail) == 1
+
+
+# Once, and only once.
+
+
+async def test_a_redelivered_message_that_was_settled_is_only_acked():
+    """The ack was lost; everything else was done."""
+    async with relay() as (world, mx):
+        message = outbox_json()
+        await world.deliver(message, message_id="m1")
+        del world.history[:]
+        assert await world.deliver(message, message_id="m1", redelivered=True) == "ack"
+        assert world.history == ["ack"]
+        assert len(mx.mail) == 1
+        [line] = world.lines.of("delivery.duplicate")
+        assert line["outcome"] == "delivered"
+
+
+@pytest.mark.parametrize("script", [Script(), TRANSIENT, PERMANENT])
+async def test_what_follows_is_done_again_exactly_so(script):
+    """After a crash between journal and ack the same messages are published, with the same identity; none is sent."""
+    async with relay(script) as (world, mx):
+        message = outbox_json()
+        await world.deliver(message, message_id="m1")
+        first, dialogs = dict(world.queues.stored), [list(dialog) for dialog in mx.dialogs]
+        for entry in world.journal.entries.values():
+            entry.settled = False
+        world.queues.stored.clear()
+        world.clock.forward(60)
+        del world.history[:]
+        assert await world.deliver(message, message_id="m1", redelivered=True) == "ack"
+        assert {queue: [stored.parcel for stored in queued] for queue, queued in world.queues.stored.items()} == {
+            queue: [stored.parcel for stored in queued] for queue, queued in first.items()
+        }
+        assert "record" not in world.history
+        assert world.history[-2:] == ["settle", "ack"]
+        assert [dialog for dialog in mx.dialogs if "DATA" in dialog] == [d for d in dialogs if "DATA" in d]
+
+
+async def test_of_two_retry_copies_one_is_sent():
+    """A crash may leave two copies with the same identity in the outbox; the second is recognised."""
+    async with relay(TRANSIENT, Script(), delivery_idle=0) as (world, mx):
+        await world.deliver(outbox_json())
+        [retry] = world.queues.stored["outbox"]
+        world.clock.forward(retry.delay_s)
+        for _ in range(2):
+            assert await world.deliver(retry.parcel.body, message_id=retry.parcel.message_id) == "ack"
+        assert [dialog.count("DATA") for dialog in mx.dialogs] == [1, 1]
+        assert len(world.lines.of("delivery.duplicate")) == 1
+
+
+async def test_a_copy_that_comes_while_the_first_is_under_way_waits_for_its_end():
+    """The broker was lost in between: the redelivered copy is not sent, and both are settled."""
+    async with relay() as (world, mx):
+        mx.gate.clear()
+        first = world.queues.hand_out(outbox_json(), message_id="m1")
+        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1] == "DATA")
+        second = world.queues.hand_out(outbox_json(), message_id="m1", redelivered=True)
+        while len(world.slept) < 3:
+            await asyncio.sleep(0.001)
+        assert not second.settled.done()
+        mx.gate.set()
+        assert [await first.outcome(), await second.outcome()] == ["ack", "ack"]
+        assert len(mx.mail) == 1
+        assert world.claims.held == set()
+
+
+async def test_two_publishes_of_equal_json_are_two_messages():
+    """They differ by their AMQP message_id, and without one as well."""
+    async with relay() as (world, mx):
+        for message_id in (None, None, "", ""):
+            await world.deliver(outbox_json(), message_id=message_id)
+        both = [world.queues.hand_out(outbox_json(), message_id="") for _ in range(2)]
+        for consumed in both:
+            assert await consumed.outcome() == "ack"
+        assert len(mx.mail) == 6
+        assert world.journal.asked == 0
+
+
+async def test_a_script_that_published_again_says_so():
+    """The header ``redelivered`` makes delivery ask the journal."""
+    async with relay() as (world, mx):
+        for _ in range(2):
+            await world.deliver(outbox_json(), message_id="m1", headers={"redelivered": True})
+        assert len(mx.mail) == 1
+
+
+async def test_a_message_in_other_hands_for_too_long_is_given_back():
+    """Somebody else works on it; the broker will hand it out again."""
+    async with relay(delivery_attempt_timeout=0) as (world, _):
+        world.claims.take = lambda key: False
+        assert await world.deliver(outbox_json()) == "requeue"
+
+
+async def test_with_the_real_journal_across_a_restart(tmp_path: Path):
+    """What one process recorded, the next one recognises."""
+    message = outbox_json()
+    async with FakeMx() as mx:
+        for number in range(2):
+            journal, claims = Journal(tmp_path), Claims(tmp_path / "claims")
+            await journal.start()
+            async with World(options=options(delivery_port=mx.port), journal=journal, claims=claims) as world:
+                world.resolver.add("example.com", (10, "mx.example.com", mx.ip))
+                assert await world.deliver(message, message_id="m1", redelivered=number > 0) == "ack"
+            await journal.close()
+            claims.close()
+        assert len(mx.mail) == 1
+
+
+# Every message comes to an outcome.
+
+
+async def test_a_deferred_message_goes_back_with_its_history():
+    """The retry copy keeps every property, and knows when it was first seen and when it is next tried."""
+    async with relay(TRANSIENT) as (world, _):
+        message = outbox_json(
+            tags=["x"], strange={"a": [1]}, nextattempt={"note": "kept"}, results=[{"attempt": 1, "state": "dns"}]
+        )
+        await world.deliver(message, headers={"traceparent": "00-1-2-03", "x-death": "no"})
+        [retry] = world.queues.stored["outbox"]
+        assert retry.delay_s == 600
+        assert retry.parcel.type == "mtaq.outbox.v1"
+        assert retry.parcel.headers == {"traceparent": "00-1-2-03"}
+        assert (retry.parcel.priority, retry.parcel.correlation_id) == (3, "test.1")
+        body = retry.json
+        assert body["nextattempt"] == {"note": "kept", "time": "2026-01-02 03:14:05"}
+        assert body["seen"] == "2026-01-02 03:04:05"
+        assert [item["attempt"] for item in body["results"]] == [1, 2]
+        assert {**body, "results": 0, "nextattempt": 0, "seen": 0} == {
+            **message, "results": 0, "nextattempt": 0, "seen": 0,
+        }  # fmt: skip
+        copy = world.queues.stored["retry"][0].json
+        assert copy["results"] == body["results"]
+        assert "mime" not in copy
+
+
+async def test_a_message_is_tried_until_its_time_is_over():
+    """The waits are the configured ones; the last attempt fails when the next would come too late."""
+    async with relay(TRANSIENT, retry_interval=(600, 3600), max_delivertime=10_000) as (world, _):
+        body, message_id, waits = orjson.dumps(outbox_json()), None, []
+        while True:
+            await world.deliver(body, message_id=message_id)
+            if not world.queues.stored["outbox"]:
+                break
+            retry = world.queues.stored["outbox"].pop()
+            waits.append(retry.delay_s)
+            world.clock.forward(retry.delay_s)
+            body, message_id = retry.parcel.body, retry.parcel.message_id
+        assert waits == [600, 3600, 3600]
+        [failure] = world.queues.stored["failure"]
+        assert [item["attempt"] for item in failure.json["results"]] == [1, 2, 3, 4]
+        assert failure.json["results"][-1]["code"] == 450
+
+
+@pytest.mark.parametrize(
+    ("properties", "queue", "attempts"),
+    [
+        ({"maxattempts": 1}, "failure", 1),
+        ({"maxattempts": 2}, "retry", 1),
+        ({"retries": [7]}, "retry", 1),
+        ({"maxdelivertime": format_time(START + timedelta(minutes=9))}, "failure", 1),
+        ({"maxdelivertime": format_time(START)}, "failure", 0),
+    ],
+)
+async def test_a_message_may_have_its_own_limits(properties, queue, attempts):
+    """``maxattempts``, ``retries`` and ``maxdelivertime`` go before the configuration."""
+    async with relay(TRANSIENT) as (world, mx):
+        await world.deliver(outbox_json(**properties))
+        result = world.result(queue)
+        assert len(mx.dialogs) == attempts
+        if not attempts:
+            assert (result["state"], result["result"]) == ("process", "timeout")
+        if "retries" in properties:
+            assert world.queues.stored["outbox"][0].delay_s == 7
+
+
+async def test_a_message_that_is_not_due_is_parked():
+    """It goes back to the outbox as it is, confirmed before the ack; that is no attempt and no result."""
+    async with relay() as (world, mx):
+        message = outbox_json(nextattempt={"time": format_time(START + timedelta(days=40))})
+        await world.deliver(message)
+        assert world.history == ["publish outbox", "ack"]
+        [parked] = world.queues.stored["outbox"]
+        assert parked.json == message
+        assert parked.delay_s == timedelta(days=40).total_seconds()
+        world.clock.forward(parked.delay_s)
+        for _ in range(2):  # a crash between publish and ack leaves two
+            await world.deliver(
+                parked.parcel.body, message_id=parked.parcel.message_id, headers=dict(parked.parcel.headers)
+            )
+        assert len(mx.mail) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "queue", "expected"),
+    [
+        (NoSuchDomain("no such domain"), "failure", ("dns", "error", 550, "5.1.2")),
+        (NoSuchDomain("null", null_mx=True), "failure", ("dns", "error", 556, "5.1.10")),
+        (ResolverTimeout("silence"), "retry", ("dns", "timeout", 451, "4.4.3")),
+    ],
+)
+async def test_dns_decides(answer, queue, expected):
+    """No such domain is final, silence is not."""
+    async with relay() as (world, _):
+        world.resolver.mx["example.com"] = answer
+        await world.deliver(outbox_json())
+        result = world.result(queue)
+        assert (result["state"], result["result"], result["code"], result["status"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("properties", "options_changed", "queue"),
+    [
+        ({"recipient": "nobody"}, {}, "failure"),
+        ({"recipient": "a b@example.com"}, {}, "failure"),
+        ({"recipient": "a b@example.com"}, {"validate_recipient": "loose"}, "success"),
+        ({"recipient": "a\r\nRCPT TO:<b>@example.com"}, {"validate_recipient": "loose"}, "failure"),
+        ({"envelope": "nobody"}, {}, "failure"),
+        ({"envelope": ".a@example.org"}, {}, "failure"),
+        ({"envelope": ".a@example.org"}, {"validate_envelope": "loose"}, "success"),
+        ({"envelope": ""}, {}, "success"),
+    ],
+)
+async def test_addresses_are_checked_before_sending(properties, options_changed, queue):
+    """A bad one is a result, not a dead message."""
+    async with relay(**options_changed) as (world, _):
+        await world.deliver(outbox_json(**properties))
+        result = world.result(queue)
+        if queue == "failure":
+            assert (result["state"], result["result"]) == ("process", "invalid")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not JSON",
+        b"[]",
+        b"{}",
+        b'{"recipient": "bob@example.com"}',
+        b'{"recipient": "bob@example.com", "mime": 1}',
+        orjson.dumps(outbox_json(headers={"dance": "x"})),
+        orjson.dumps(outbox_json(headers={"prepend": {"X": "a\r\nb"}})),
+        orjson.dumps(outbox_json(queues={"success": "outbox"})),
+        orjson.dumps(outbox_json(queues={"success": "outbox.delay.3"})),
+        orjson.dumps(outbox_json(queues={"results": "amq.rabbitmq.trace"})),
+    ],
+)
+async def test_what_cannot_be_understood_goes_to_the_dead_queue(body):
+    """As it came, with the reason; confirmed before the ack."""
+    async with relay() as (world, mx):
+        await world.deliver(body)
+        [dead] = world.queues.stored["dead"]
+        assert dead.parcel.body == body
+        assert dead.parcel.headers["reason"]
+        assert world.history == ["publish dead", "ack"]
+        assert len(world.lines.of("outbox.dead")) == 1
+        assert mx.dialogs == []
+
+
+async def test_a_bug_defers_and_is_logged():
+    """Unclassified means transient: whatever a stage throws, the message comes again."""
+    async with relay() as (world, mx):
+        world.resolver.mx["example.com"] = ZeroDivisionError("surprise")
+        await world.deliver(outbox_json())
+        result = world.result("retry")
+        assert (result["state"], result["result"], result["code"], result["status"]) == (
+            "process",
+            "error",
+            451,
+            "4.3.0",
+        )
+        assert "surprise" in world.lines.of("bug")[0]["error"]
+        assert "surprise" not in str(result)
+        world.resolver.add("example.com", (10, "mx.example.com", mx.ip))
+        await world.deliver(outbox_json())
+        assert len(mx.mail) == 1
+
+
+async def test_a_bug_while_connecting_defers():
+    """The same where a connection's own task met it."""
+    async with relay() as (world, _):
+        world.resolver.ips["mx.example.com"] = ZeroDivisionError("surprise")
+        consumed = [world.queues.hand_out(outbox_json(f"user{n}@example.com")) for n in range(3)]
+        for message in consumed:
+            assert await message.outcome() == "ack"
+        assert len(world.queues.stored["retry"]) == 3
+
+
+async def test_a_bug_in_the_results_gives_the_message_back():
+    """It is not lost and it does not spin."""
+    async with relay() as (world, _):
+        world.journal.failures = [ZeroDivisionError("surprise")]
+        assert await world.deliver(outbox_json()) == "requeue"
+        assert world.slept == [30.0]
+        assert world.claims.held == set()
+
+
+# Where results go.
+
+
+@pytest.mark.parametrize(
+    ("queues", "expected"),
+    [
+        ({}, {"success", "results"}),
+        ({"success": None}, {"results"}),
+        ({"results": None}, {"success"}),
+        ({"success": "mine", "results": "all"}, {"mine", "all"}),
+        ({"failure": "mine", "retry": "mine"}, {"success", "results"}),
+    ],
+)
+async def test_a_message_may_choose_its_queues(queues, expected):
+    """A name is an override, null is off, absent is as configured."""
+    async with relay() as (world, _):
+        await world.deliver(outbox_json(queues=queues))
+        assert set(world.queues.stored) == expected
+
+
+async def test_no_queues_configured_no_results():
+    """Then there is nothing between journal and ack."""
+    async with relay(names=replace(NAMES, results=None, success=None, failure=None, retry=None)) as (world, _):
+        await world.deliver(outbox_json())
+        assert world.history == ["record", "settle", "ack"]
+
+
+async def test_a_missing_queue_is_declared():
+    """When ``rabbitmq-declare`` allows."""
+    async with relay(declare=True) as (world, _):
+        world.queues.missing = {"mine"}
+        await world.deliver(outbox_json(queues={"success": "mine"}))
+        assert world.queues.declared == ["mine"]
+        assert len(world.queues.stored["mine"]) == 1
+
+
+async def test_a_missing_queue_that_may_not_be_declared_makes_the_result_dead():
+    """The result is kept with the reason, and the message is acked."""
+    async with relay() as (world, _):
+        world.queues.missing = {"mine"}
+        await world.deliver(outbox_json(queues={"success": "mine"}))
+        [dead] = world.queues.stored["dead"]
+        assert dead.json["results"][0]["code"] == 250
+        assert "mine" in dead.parcel.headers["reason"]
+        assert world.history == ["record", "publish dead", "publish results", "settle", "ack"]
+
+
+async def test_keepmime_keeps_the_content_in_the_result():
+    """Text as text, other content as base64."""
+    async with relay() as (world, _):
+        await world.deliver(outbox_json(keepmime=True))
+        assert world.queues.stored["success"][0].json["mime"] == outbox_json()["mime"]
+
+
+async def test_one_line_tells_each_outcome():
+    """Event names and fields are the vocabulary's."""
+    async with relay(TRANSIENT, Script(), delivery_idle=0) as (world, mx):
+        await world.deliver(outbox_json())
+        await mx.wait_for(lambda: mx.open == 0)
+        await world.deliver(outbox_json())
+        [deferred], [delivered] = world.lines.of("delivery.deferred"), world.lines.of("delivery.delivered")
+        assert (deferred["reply_code"], deferred["state"], deferred["site"]) == (450, "rcptto", "mx.example.com")
+        assert deferred["next_attempt_at"] == START + timedelta(seconds=600)
+        assert (delivered["forward_path"], delivered["mx_host"]) == ("bob@example.com", "mx.example.com")
+        assert (delivered["message_id"], delivered["remote_ip"]) == ("test.1", "127.0.0.1")
