@@ -64,10 +64,8 @@ def test_domains_are_normalised(case: dict[str, Any]) -> None:
 async def test_a_session_agrees_with_the_grammar(suite: str, case: dict[str, Any], strict: bool) -> None:
     """RCPT with the address gets 250 or 5yz as the grammar says; nothing in it becomes a second command."""
     text = case["address"]
-    try:
-        line = f"RCPT TO:<{text}>\r\n".encode()
-    except UnicodeEncodeError:
-        pytest.skip("a lone surrogate cannot be sent")
+    # A lone surrogate has no UTF-8; what some programs send for it is no UTF-8 either.
+    line = f"RCPT TO:<{text}>\r\n".encode("utf-8", "surrogatepass")
     transport = SessionTransport(replace(DEFAULT_OPTIONS, strict_addresses=strict))
     await transport.send(b"EHLO c.test\r\nMAIL FROM:<> SMTPUTF8\r\n")
     for _ in range(3):
