@@ -105,6 +105,11 @@ class Dispatcher:
         self._stopping = False
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
+    @property
+    def site_count(self) -> int:
+        """How many sites there is work for, or a connection to."""
+        return len(self._sites)
+
     async def deliver(
         self, transaction: Transaction, route: Route, *, source: str | None, security: Security, deadline: float
     ) -> Ending:
