@@ -195,6 +195,9 @@ class Supervisor:
             metrics.forget_process(self._metrics_folder, process.pid)
             if self._stopping.is_set():
                 return
+            if status == exits.CONFIG:  # the worker has said why; starting it again would not help
+                self._give_up(status)
+                return
             young = loop.time() - started_at < YOUNG_S
             worker.restart_s = min(worker.restart_s * 2, RESTART_LAST_S) if young else RESTART_FIRST_S
             self._events.worker_died(role=worker.role, pid=process.pid, status=status, restart_s=worker.restart_s)

@@ -13,9 +13,11 @@ import sys
 from typing import Any
 
 from mtaq.assembly import Delivery, Reception, utc_now
+from mtaq.cli import exits
 from mtaq.cli.logs import open_log
 from mtaq.cli.loop import run_in_loop
 from mtaq.config import Settings, merge_live
+from mtaq.model.errors import ConfigError
 from mtaq.model.parcel import BrokerState
 from mtaq.net.control import Control
 from mtaq.net.listeners import Listener
@@ -25,12 +27,16 @@ WATCH_S = 0.25
 
 
 def main() -> int:
-    """Run until told to stop."""
+    """Run until told to stop; return the exit status."""
     role, fd = sys.argv[1], int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    run_in_loop(work(role, fd))
-    return 0
+    try:
+        run_in_loop(work(role, fd))
+    except ConfigError as error:  # what a restart does not mend, such as files of a newer version
+        print(f"mtaq: {error}", file=sys.stderr)
+        return exits.CONFIG
+    return exits.OK
 
 
 async def work(role: str, fd: int) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -191,5 +193,21 @@ def test_clients_out_of_range_are_refused(tmp_path: Path) -> None:
         with Wire(relay.port) as wire:
             assert wire.greeting.startswith("554 5.7.1")
             assert wire.reply() == ""
+    finally:
+        relay.cleanup()
+
+
+def test_a_journal_of_a_newer_version_ends_the_start(tmp_path: Path) -> None:
+    """Data that this program cannot read: a sentence, and exit status 78; no worker is started again and again."""
+    relay = Relay(tmp_path, f"embedded://{tmp_path / 'queue'}", verb="deliver", smtp_threads=1)
+    journal = tmp_path / "data" / "journal"
+    journal.mkdir(parents=True)
+    with closing(sqlite3.connect(journal / "journal.db")) as database:
+        database.execute("PRAGMA user_version = 99")
+    try:
+        relay.start()
+        assert relay.wait() == 78
+        assert "newer" in relay.log.read_text()
+        assert "Traceback" not in relay.log.read_text()
     finally:
         relay.cleanup()
