@@ -89,7 +89,7 @@ class FakeConsumed:
     async def outcome(self) -> str:
         """Wait for ``ack`` or ``requeue``."""
         async with asyncio.timeout(PATIENCE_S):
-            return await self.settled
+            return await asyncio.shield(self.settled)
 
 
 @dataclass

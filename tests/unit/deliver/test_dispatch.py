@@ -36,6 +36,7 @@ class FakeConnection:
         self.carried.append(transaction.forward_paths[0].local_part)
         self._opener.busy.release()
         await self._opener.gate.wait()
+        await asyncio.sleep(0)  # as any answer takes a turn of the loop
         ending = self._endings(self)
         if isinstance(ending, Exception):
             raise ending
@@ -201,10 +202,10 @@ async def test_the_cap_is_the_sites_whatever_the_source(bench):
     await b.settle()
     assert b.opener.asked == ["192.0.2.1", "192.0.2.1"]
     b.opener.gate.set()
-    await asyncio.gather(*second)
+    await asyncio.wait(second, return_when=asyncio.FIRST_COMPLETED)
     assert b.opener.asked[2] == "192.0.2.2"
-    assert sum(len(connection.carried) for connection in b.opener.opened[:2]) < 10
-    await asyncio.gather(*first)
+    assert not all(job.done() for job in first)
+    await asyncio.gather(*first, *second)
     assert b.opener.most_open == 2
 
 
