@@ -7,6 +7,7 @@ one, and only when none is left to ``bind``/``error``.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from mtaq.config import DeliverOptions
 from mtaq.deliver.dispatch import Dispatcher
@@ -55,7 +56,7 @@ class Attempts:
         site = ""
         try:
             transaction = prepare(message, self.options)
-            route = await self._router.route(transaction.forward_paths[0].domain)
+            route = await self._router.route(transaction.forward_paths[0].domain, message.smarthost)
             site = route.site
             return await self._from_sources(message, transaction, route, deadline), site
         except HostFailure as failure:
@@ -75,6 +76,9 @@ class Attempts:
                 error=ending.description,
             )
             ending = await self._from_any(message, transaction, route, sources.fallback, deadline)
+        if ending.state == "bind" and (sources.fallback or not message.ips):
+            # The configuration is wrong, or an address is gone for a while: no reason to bounce everything.
+            return replace(ending, final=False, status="4.3.5")
         return ending
 
     async def _from_any(

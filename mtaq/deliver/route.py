@@ -17,6 +17,7 @@ from mtaq.config import DeliverOptions
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.ports import MailHost, Resolver, Surroundings
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
+from mtaq.model.message import Smarthost
 from mtaq.smtp.grammar import a_label_domain
 
 #: MX hosts that are looked at; no honest domain has more.
@@ -68,9 +69,9 @@ class Router:
         self._surroundings = surroundings
         self._rng = rng
 
-    async def route(self, domain: str) -> Route:
+    async def route(self, domain: str, smarthost: Smarthost | None = None) -> Route:
         """
-        Return the way to *domain* (as in an ``Address``).
+        Return the way to *domain* (as in an ``Address``), or to the *smarthost* that the message names.
 
         With a sink every domain is a site of its own and DNS is not asked: a test must not depend on it.
 
@@ -78,6 +79,8 @@ class Router:
             HostFailure: It has no mail host, or DNS was silent.
         """
         options = self.options
+        if smarthost is not None:
+            return Route(smarthost.hostname, (MailHost(0, smarthost.hostname),), smarthost.port, named=True)
         if options.smarthost is not None:
             return Route(options.smarthost, (MailHost(0, options.smarthost),), options.smarthost_port, named=True)
         if options.smtp_sink_address is not None:

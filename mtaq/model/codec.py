@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ import orjson
 from mtaq.model.address import address_text
 from mtaq.model.errors import BadMessage
 from mtaq.model.identity import recipient_id
-from mtaq.model.message import Body, ConnectionFacts, OutboxMessage, ReceivedMessage, Security
+from mtaq.model.message import Body, ConnectionFacts, OutboxMessage, ReceivedMessage, Security, Smarthost
 from mtaq.model.times import format_time, parse_time
 
 #: Properties that carry content; a message has exactly one of the first two.
@@ -151,6 +152,7 @@ def decode_outbox(body: bytes) -> OutboxMessage:
         body=_word(properties, "body", get_args(Body)),
         smtputf8=_typed(properties, "smtputf8", bool, False),
         security=_word(properties, "security", get_args(Security)),
+        smarthost=_smarthost(properties),
         priority=_count(properties, "priority") or 0,
         keep_content=_typed(properties, "keepmime", bool, False),
         queues=_queues(properties),
@@ -244,6 +246,24 @@ def _texts(properties: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if any(not isinstance(value, str) for value in values):
         raise BadMessage(f"{name}: an array of strings is expected")
     return tuple(values)
+
+
+def _smarthost(properties: Mapping[str, Any]) -> Smarthost | None:
+    named = _typed(properties, "smarthost", dict, None)
+    if named is None:
+        return None
+    hostname, port = named.get("hostname"), named.get("port", 25)
+    if not isinstance(hostname, str) or not _is_host(hostname):
+        raise BadMessage("smarthost.hostname: the name or IP address of a host is expected")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        raise BadMessage("smarthost.port: a number from 1 to 65535 is expected")
+    for name in ("username", "password", "security"):
+        if named.get(name) is not None:  # sent in another way than asked for, it might be seen by strangers
+            raise BadMessage(f"smarthost.{name}: not supported; logging in at a smarthost is not possible yet")
+    return Smarthost(hostname=hostname.lower().rstrip("."), port=port)
+
+
+_is_host = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,253}[A-Za-z0-9_.])?").fullmatch
 
 
 def _queues(properties: Mapping[str, Any]) -> dict[str, str | None]:

@@ -67,6 +67,14 @@ class ReceivedMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Smarthost:
+    """Where one message goes instead of its recipient's mail hosts."""
+
+    hostname: str
+    port: int = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxMessage:
     """One message of the outbox, understood.
 
@@ -104,6 +112,7 @@ class OutboxMessage:
     body: Body | None = None
     smtputf8: bool = False
     security: Security | None = None
+    smarthost: Smarthost | None = None
     priority: int = 0
     keep_content: bool = False
     queues: Mapping[str, str | None] = field(default_factory=dict)

@@ -208,6 +208,15 @@ _ORDERS = (
     Property("priority", _COUNT, "Priority with which `mtaq.client` publishes the message."),
     Property("security", _words(get_args(Security)), "Encryption demanded, instead of `delivery-security`."),
     Property(
+        "smarthost",
+        _OBJECT,
+        "Host that gets this message, instead of the recipient's mail hosts or the configured smarthost.",
+        properties=(
+            Property("hostname", _TEXT, "Its name or IP address.", required=True),
+            Property("port", {"type": "integer", "minimum": 1, "maximum": 65535}, "Its port; 25 when left out."),
+        ),
+    ),
+    Property(
         "queues",
         _OBJECT,
         "Where results go: a queue's name, or `null` for nowhere; never the outbox.",

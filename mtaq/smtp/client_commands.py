@@ -88,6 +88,13 @@ def objection(transaction: Transaction, peer: PeerExtensions) -> Reply | None:
     return None
 
 
+def goes_in_chunks(transaction: Transaction, peer: PeerExtensions) -> bool:
+    """Is the content sent by BDAT? Binary content is, and content without a line end at its end, which DATA would add."""
+    if transaction.body == "binarymime":
+        return True
+    return peer.chunking and bool(transaction.content) and not transaction.content.endswith(b"\r\n")
+
+
 def envelope_commands(transaction: Transaction, peer: PeerExtensions) -> tuple[bytes, Iterator[bytes]]:
     """Return MAIL and the RCPTs for *transaction*, to which there is no ``objection``."""
     utf8 = peer.smtputf8 and _needs_smtputf8(transaction)

@@ -19,7 +19,14 @@ from typing import Literal, NamedTuple
 from mtaq.model.errors import LocalProtocolError, RemoteProtocolError
 from mtaq.model.outcome import State
 from mtaq.model.reply import Reply
-from mtaq.smtp.client_commands import PeerExtensions, Transaction, envelope_commands, objection, parse_extensions
+from mtaq.smtp.client_commands import (
+    PeerExtensions,
+    Transaction,
+    envelope_commands,
+    goes_in_chunks,
+    objection,
+    parse_extensions,
+)
 from mtaq.smtp.client_reply import ReplyParser
 from mtaq.smtp.data import stuff_dots
 
@@ -95,6 +102,7 @@ class ClientSession:
         self._greeted = False
         self._transaction: Transaction | None = None
         self._recipients_answered = 0
+        self._in_chunks = False
         self._needs_reset = False
         self._content = b""
         self._content_at = 0
@@ -164,7 +172,8 @@ class ClientSession:
         mail, recipients = envelope_commands(transaction, self.extensions)
         self._script.append((_MAIL, mail))
         self._script.extend((_RCPT, recipient) for recipient in recipients)
-        if transaction.body != "binarymime":
+        self._in_chunks = goes_in_chunks(transaction, self.extensions)
+        if not self._in_chunks:
             self._script.append((_DATA, b"DATA\r\n"))
 
     def start_tls(self) -> None:
@@ -310,7 +319,7 @@ class ClientSession:
     def _after_recipients(self) -> None:
         if not self._has_open:
             self._script.clear()
-        elif self._transaction is not None and self._transaction.body == "binarymime":
+        elif self._in_chunks and self._transaction is not None:
             content = self._transaction.content
             self._send_content(b"BDAT %d LAST\r\n" % len(content) + content)
 

@@ -352,6 +352,17 @@ async def test_ips_of_which_none_can_be_bound_fail(ips):
         assert mx.dialogs == []
 
 
+async def test_default_addresses_that_cannot_be_bound_delay_and_bounce_nothing():
+    """A wrong ``smtp-default-ips`` is the operator's mistake, not the message's: transient, alone and behind a wish."""
+    mapped = {"ips": ["198.51.100.1"], "connection": {"local-ip": "198.51.100.1"}}
+    for message in (outbox_json(), outbox_json(**mapped)):
+        async with relay(smtp_default_ips=("198.51.100.2",)) as (world, mx):
+            await world.deliver(message)
+            result = world.result("retry")
+            assert (result["state"], result["result"], result["status"]) == ("bind", "error", "4.3.5")
+            assert mx.dialogs == []
+
+
 async def test_one_bindable_address_is_enough():
     """The others are passed over."""
     async with relay() as (world, mx):
@@ -379,6 +390,28 @@ async def test_a_smarthost_gets_everything():
             assert len(mx.mail) == 2
             assert world.resolver.asked == ["relay.test"]
             assert len(mx.dialogs) == 1
+
+
+async def test_a_message_names_its_own_smarthost():
+    """``smarthost`` of a message goes before its MX and before the configured smarthost."""
+    around = World(options=options(smarthost="other.test", delivery_allow_private=False))
+    async with FakeMx() as mx, around as world:
+        world.resolver.ips["relay.test"] = [mx.ip]
+        await world.deliver(outbox_json("bob@nowhere.example", smarthost={"hostname": "relay.test", "port": mx.port}))
+        assert len(mx.mail) == 1
+        assert world.resolver.asked == ["relay.test"]
+
+
+@pytest.mark.parametrize(
+    "smarthost",
+    [{"port": 25}, {"hostname": "a b"}, {"hostname": "a.test", "port": 0}, {"hostname": "a", "username": "u"}],
+)
+async def test_a_smarthost_that_cannot_be_used_as_asked_goes_to_the_dead_queue(smarthost):
+    """Nothing is sent in another way than the message says."""
+    async with relay() as (world, mx):
+        await world.deliver(outbox_json(smarthost=smarthost))
+        assert len(world.queues.stored["dead"]) == 1
+        assert mx.dialogs == []
 
 
 async def test_a_sink_gets_everything_and_dns_is_not_asked():

@@ -102,6 +102,18 @@ def test_binary_content_arrives_byte_for_byte_over_bdat(whole: Whole) -> None:
     assert arrived.endswith(content)
 
 
+def test_content_without_a_final_line_end_arrives_as_it_is(whole: Whole) -> None:
+    """DATA would add a line end; BDAT does not need to, and a peer that has it gets the content as it came."""
+    content = HEADER + b"no line end"
+    with Wire(whole.relay.port) as wire:
+        wire.say("EHLO client.test")
+        assert wire.say("MAIL FROM:<ada@example.org> BODY=8BITMIME").startswith("250")
+        assert wire.say("RCPT TO:<grace@example.com>").startswith("250")
+        assert wire.bdat(content).startswith("250")
+    [(_, arrived)] = whole.arrived(1)
+    assert arrived.endswith(content)
+
+
 def test_utf8_addresses_arrive(whole: Whole) -> None:
     """SMTPUTF8 addresses go through to a peer that announces it."""
     with Wire(whole.relay.port) as wire:

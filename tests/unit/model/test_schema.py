@@ -78,6 +78,7 @@ FULL_OUTBOX: dict[str, Any] = {
     "maxattempts": 0,
     "retries": [60, 600],
     "priority": 3,
+    "smarthost": {"hostname": "relay.example.net", "port": 2525},
     "security": "required",
     "queues": {"results": "mine", "success": None},
     "headers": {"remove": "X-A", "replace": {"X-B": "b"}, "prepend": {"X-C": ["c", "d"]}, "append": {"X-E": "e"}},
