@@ -70,7 +70,7 @@ class Publisher:
     async def _send(self, exchange: str, key: str, body: bytes, parcel: Parcel, message_id: str) -> None:
         if self._link.is_blocked:
             raise BrokerUnavailable("the broker is blocked: it is short of memory or disk space")
-        lane = self._large if len(body) > _LARGE_BYTES else min(self._lanes, key=_Lane.load)
+        lane = self._large if len(body) > _LARGE_BYTES else min(self._lanes, key=_Lane.full_windows)
         properties = properties_of(
             parcel, message_id=message_id, persistent=self._options.persistent, encoding=self._options.encoding
         )
@@ -124,13 +124,18 @@ class _Lane:
         self._link = link
         self._large = large
         self._window = asyncio.Semaphore(window)
+        self._window_size = window
         self._opening = asyncio.Lock()
         self._channel: Channel | None = None
         self._load = 0
 
-    def load(self) -> int:
-        """How many publishes are under way or waiting here?"""
-        return self._load
+    def full_windows(self) -> int:
+        """How many windows do the publishes fill that are under way or wait here?
+
+        Every lane with room left counts the same, so that one is used before the next is begun: the busier a channel,
+        the more of its confirms come in one frame.
+        """
+        return self._load // self._window_size
 
     async def send(self, exchange: str, key: str, body: bytes, properties: Basic.Properties) -> object:
         """Publish and return the broker's answer: ``Basic.Ack``, or what was returned. Raises the library's errors."""
