@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from mtaq.model.errors import ConfigError
 from mtaq.net.addresses import can_bind, is_loopback, is_own, is_private, own_addresses
 from mtaq.net.connect import READ_LIMIT, TcpStream, connect
 from mtaq.net.listeners import Listener, listen
+from mtaq.net.monitor import Monitor, Page
 from mtaq.net.slots import Slots
 from mtaq.net.tls import client_context, server_context, tls_facts
 
@@ -466,6 +469,7 @@ def test_loopback() -> None:
 HOLDER = """
 import sys
 from pathlib import Path
+from mtaq.net.monitor import Monitor, Page
 from mtaq.net.slots import Slots
 slots = Slots(Path(sys.argv[1]), int(sys.argv[2]))
 held = [slots.take() for _ in range(int(sys.argv[3]))]
@@ -532,3 +536,61 @@ def test_slots_within_one_process(tmp_path: Path) -> None:
     assert slots.taken == 0
     assert Slots(path, 3).take() is not None
     assert Slots(tmp_path / "none", 0).take() is None
+
+
+def visit(host: str, port: int, path: str) -> bytes:
+    """Return everything the monitor answers to a GET."""
+    with socket.create_connection((host, port), 30) as client:
+        client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        with client.makefile("rb") as file:
+            return file.read()
+
+
+def test_visitors_that_vanish_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whoever resets the connection to ``metrics-port`` does not put a traceback on the operator's terminal."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow_page() -> Page:
+        started.set()
+        go_on.wait(30)
+        return Page(200, "text/plain", b"x" * 10_000_000)
+
+    monitor = Monitor("127.0.0.1", 0, {"/slow": slow_page, "/live": lambda: Page(200, "text/plain", b"alive")})
+    client = socket.create_connection(("127.0.0.1", monitor.port), 30)
+    client.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+    started.wait(30)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    go_on.set()
+    assert visit("127.0.0.1", monitor.port, "/live").endswith(b"alive")
+    monitor.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_page_that_cannot_be_read_is_answered(capfd: pytest.CaptureFixture[str]) -> None:
+    """The file of a worker that ends while ``/metrics`` is made gives 500, and no traceback."""
+
+    def gone() -> Page:
+        raise FileNotFoundError("gone")
+
+    monitor = Monitor("127.0.0.1", 0, {"/metrics": gone})
+    assert b" 500 " in visit("127.0.0.1", monitor.port, "/metrics")
+    monitor.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_the_monitor_listens_on_ipv6() -> None:
+    """``metrics-port: [::1]:9100`` works."""
+    monitor = Monitor("::1", 0, {"/live": lambda: Page(200, "text/plain", b"alive")})
+    assert visit("::1", monitor.port, "/live").endswith(b"alive")
+    monitor.close()
+
+
+def test_a_monitor_port_in_use_is_named() -> None:
+    """The error says which port it was."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: "):
+            Monitor("127.0.0.1", port, {})
