@@ -22,6 +22,7 @@ from mtaq.mime.received import protocol_name
 from mtaq.model.message import ConnectionFacts, TlsFacts
 from mtaq.model.reply import Reply
 from mtaq.receive.intake import SessionFacts
+from mtaq.receive.listener import is_secured
 from mtaq.receive.policy import PortPolicy
 from mtaq.smtp import codes
 from mtaq.smtp.server_session import Mail, MessageComplete, Rcpt, ServerSession, StartTls
@@ -102,14 +103,14 @@ class SmtpConnection(SMTP):
         self._advance()
 
     def eof_received(self) -> bool:
-        """The client sends no more; an answer under way is still delivered."""
-        if self._task is None:
+        """The client sends no more; what it sent before is still answered."""
+        if self._task is None and not self._write_paused:
             return False
         self._half_closed = True
         return self.tls is None  # TLS has no half-closed connection
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Forget the connection; its publish, if any, runs on."""
+        """Forget the connection; its publish, if any, runs on. May be called twice."""
         self.transport = None
         self._service.closed(self, error)
         if self._slot is not None:
@@ -124,6 +125,7 @@ class SmtpConnection(SMTP):
         """The client reads again."""
         self._write_paused = False
         self._advance()
+        self._close_if_half_closed()
 
     # The service's calls.
 
@@ -146,7 +148,7 @@ class SmtpConnection(SMTP):
 
     def finish(self, reply: Reply) -> None:
         """Say *reply* (a 421) and close; a message under way is answered first."""
-        if self.transport is None:
+        if not self._is_open:
             return
         if self._task is not None:
             self._farewell = reply
@@ -180,6 +182,8 @@ class SmtpConnection(SMTP):
     # Carrying.
 
     def _advance(self) -> None:
+        if not self._is_open:
+            return  # whoever is gone never learns what became of commands not yet looked at, and repeats them
         while self._task is None and not self._write_paused:
             event = self.smtp.next_event()
             if event is None:
@@ -229,7 +233,14 @@ class SmtpConnection(SMTP):
         if self._farewell is not None:
             self.smtp.refuse(self._farewell)
         self._advance()
-        if self._half_closed and self._task is None and self.transport is not None:
+        self._close_if_half_closed()
+
+    @property
+    def _is_open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def _close_if_half_closed(self) -> None:
+        if self._half_closed and self._task is None and not self._write_paused and self.transport is not None:
             self.transport.close()
 
     async def _take(self, event: MessageComplete) -> None:
@@ -246,11 +257,12 @@ class SmtpConnection(SMTP):
         taking = self._service.take(transaction, event.content, facts)
         del event  # a large content must not be held here while its JSON is published
         try:
-            self.smtp.answer(await taking)
+            answer = await taking
+            self.smtp.answer(answer)
+            self.messages += answer.is_positive
         finally:
             if self.smtp.awaiting_answer:
                 self.smtp.answer(codes.TRY_LATER)
-            self.messages += 1
             self._done()
 
     def _begin_tls(self) -> None:
@@ -263,21 +275,30 @@ class SmtpConnection(SMTP):
         self._start(self._shake_hands())
 
     async def _shake_hands(self) -> None:
-        assert self.transport is not None
+        plain = self.transport
+        assert plain is not None
         try:
-            context = self._service.tls_context(self._policy)
             secured = await self.loop.start_tls(
-                self.transport, self, context, server_side=True, ssl_handshake_timeout=30
+                plain,
+                self,
+                self._service.tls_context(self._policy),
+                server_side=True,
+                ssl_handshake_timeout=self._policy.handshake_timeout_s,
             )
-        except (OSError, asyncio.IncompleteReadError) as error:  # ssl.SSLError is an OSError
+            if not is_secured(secured):
+                raise ConnectionResetError("the client went away")
+        except Exception as error:  # the top of a task: whatever it was, this connection ends here
             self._service.tls_failed(self, error)
-            self.abort()
+            plain.abort()
             self._task = None
+            self.connection_lost(error)  # inside a handshake the loop tells nobody
             return
-        if secured is not None:
-            self.transport = secured
-            self._read_paused = False
-            self._note_tls()
+        self._task = None
+        if self.transport is None:  # lost since
+            return
+        self.transport = cast(asyncio.Transport, secured)
+        self._read_paused = False
+        self._note_tls()
         self._done()
 
     def _note_tls(self) -> None:

@@ -1,8 +1,8 @@
 """Accepts connections, one slot each.
 
 A client beyond the cap is left in the kernel's backlog for a while, because most often a slot comes free; after that
-it is taken and told 421, so that it knows. On a port with TLS from the first byte, whoever may not connect is closed
-before the handshake.
+it is taken and told 421, so that it knows. On a port with TLS from the first byte, whoever is not served is closed
+before the handshake: a connection without a slot must not linger.
 """
 
 from __future__ import annotations
@@ -11,14 +11,32 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from typing import NamedTuple
 
 from mtaq.receive.ports import Slots
 
 #: How often a full instance looks for a free slot.
 RETRY_S = 0.05
 
-#: Connections accepted before other work of the loop has its turn.
-BATCH = 16
+#: After so long without a look nobody has been waiting: the next client's wait begins anew.
+FORGET_S = 0.5
+
+
+class Handshake(NamedTuple):
+    """How TLS is begun with the next client.
+
+    Attributes:
+        context: The certificate.
+        timeout_s: Longest handshake.
+    """
+
+    context: ssl.SSLContext
+    timeout_s: float
+
+
+def is_secured(transport: asyncio.BaseTransport | None) -> bool:
+    """Has the handshake on *transport* come to its end? The loop also returns when the client was gone before."""
+    return transport is not None and transport.get_extra_info("ssl_object") is not None
 
 
 class Acceptor:
@@ -31,7 +49,7 @@ class Acceptor:
         *,
         slots: Slots,
         admits: Callable[[str], bool],
-        implicit_tls: ssl.SSLContext | None,
+        handshake: Callable[[], Handshake] | None,
         wait_s: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -39,9 +57,9 @@ class Acceptor:
         self._make_protocol = make_protocol
         self._slots = slots
         self._admits = admits
-        self._tls = implicit_tls
+        self._handshake = handshake
         self._wait_s = wait_s
-        self._full_since: float | None = None
+        self._full_since = self._full_at = float("-inf")
         self._retry: asyncio.TimerHandle | None = None
         self._openings: set[asyncio.Task[None]] = set()
         self._listening = False
@@ -60,33 +78,34 @@ class Acceptor:
             self._retry.cancel()
 
     def _readable(self) -> None:
-        for _ in range(BATCH):
-            slot = self._slots.take()
-            if slot is None and not self._waited_enough():
-                self._pause()
-                return
-            try:
-                client, address = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                self._give_back(slot)
-                return
-            except OSError:  # the client was gone, or we are out of descriptors: look again soon
-                self._give_back(slot)
-                self._pause()
-                return
-            if self._tls is not None and not self._admits(address[0]):
-                # Nothing can be said before the handshake, and none is made for those who may not connect.
-                client.close()
-                self._give_back(slot)
-                continue
-            client.setblocking(False)
-            self._open(client, slot)
+        # One at a time: who takes all that wait would have a burst of long sessions alone, and leave other cores idle.
+        slot = self._slots.take()
+        if slot is None and not self._waited_enough():
+            self._pause()
+            return
+        try:
+            client, address = self._sock.accept()
+        except (BlockingIOError, InterruptedError):
+            self._give_back(slot)
+            return
+        except OSError:  # the client was gone, or we are out of descriptors: look again soon
+            self._give_back(slot)
+            self._pause()
+            return
+        if self._handshake is not None and (slot is None or not self._admits(address[0])):
+            # Nothing can be said before the handshake, and none is made for those who may not connect.
+            client.close()
+            self._give_back(slot)
+            return
+        client.setblocking(False)
+        self._open(client, slot)
 
     def _waited_enough(self) -> bool:
-        """Note since when there is no slot; told once ``wait_s`` has passed."""
+        """Note since when somebody waits for a slot; told once ``wait_s`` has passed."""
         now = self._loop.time()
-        if self._full_since is None:
+        if now - self._full_at > FORGET_S:
             self._full_since = now
+        self._full_at = now
         return now - self._full_since >= self._wait_s
 
     def _pause(self) -> None:
@@ -102,8 +121,6 @@ class Acceptor:
             self._slots.release(slot)
 
     def _open(self, client: socket.socket, slot: int | None) -> None:
-        if slot is not None:
-            self._full_since = None
         task = self._loop.create_task(self._opening(client, slot))
         self._openings.add(task)
         task.add_done_callback(self._openings.discard)
@@ -111,9 +128,15 @@ class Acceptor:
     async def _opening(self, client: socket.socket, slot: int | None) -> None:
         protocol = self._make_protocol(slot)
         try:
-            await self._loop.connect_accepted_socket(
-                lambda: protocol, client, ssl=self._tls, ssl_handshake_timeout=30 if self._tls else None
+            if self._handshake is None:
+                await self._loop.connect_accepted_socket(lambda: protocol, client)
+                return
+            context, timeout_s = self._handshake()
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: protocol, client, ssl=context, ssl_handshake_timeout=timeout_s
             )
+            if not is_secured(transport):
+                raise ConnectionResetError("the client went away")
         except OSError:  # it went away, or the handshake failed; connection_made was not called
             client.close()
             self._give_back(slot)

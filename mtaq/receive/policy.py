@@ -14,6 +14,9 @@ from mtaq.receive.ports import Hostnames
 from mtaq.smtp import codes
 from mtaq.smtp.server_session import SessionOptions
 
+#: Longest TLS handshake, unless ``smtp-timeout`` is shorter.
+HANDSHAKE_S = 30.0
+
 #: What the JSON adds to the content: addresses, ids, names. Generous.
 JSON_OVERHEAD_BYTES = 16 * 1024
 
@@ -46,6 +49,11 @@ class PortPolicy:
         self._starttls = starttls
         self._max_size_bytes = announced_size(options.smtp_maxsize, broker_max_bytes)
         self._session_options: dict[str, SessionOptions] = {}
+
+    @property
+    def handshake_timeout_s(self) -> float:
+        """How long a client may take for its TLS handshake, where it can be told nothing."""
+        return min(HANDSHAKE_S, float(self.options.smtp_timeout))
 
     def refuse_connection(self, remote_ip: str, broker: BrokerState) -> Reply | None:
         """Return why this client is not served, or ``None`` when it is."""

@@ -20,7 +20,7 @@ from mtaq.model.address import address_text
 from mtaq.model.reply import Reply
 from mtaq.receive.connection import SmtpConnection, plain_ip
 from mtaq.receive.intake import Intake, IntakeOptions, SessionFacts
-from mtaq.receive.listener import Acceptor
+from mtaq.receive.listener import Acceptor, Handshake
 from mtaq.receive.policy import PortPolicy
 from mtaq.receive.ports import Publisher, Slots
 from mtaq.smtp import codes
@@ -94,7 +94,7 @@ class ReceptionService:
                 partial(self._connection, port.number),
                 slots=self._slots,
                 admits=partial(self._admits, port.number),
-                implicit_tls=port.tls if port.implicit_tls else None,
+                handshake=partial(self._handshake, port.number) if port.implicit_tls else None,
                 wait_s=self._slot_wait_s,
             )
             acceptor.start()
@@ -132,6 +132,9 @@ class ReceptionService:
 
     def _admits(self, port: int, remote_ip: str) -> bool:
         return self._policies[port].refuse_connection(plain_ip(remote_ip), self._publisher.state) is None
+
+    def _handshake(self, port: int) -> Handshake:
+        return Handshake(self._contexts[port], self._policies[port].handshake_timeout_s)
 
     def _connection(self, port: int, slot: int | None) -> SmtpConnection:
         session_id = f"{self._session_prefix}-{next(self._session_numbers)}"

@@ -68,11 +68,11 @@ def settings(**options: str) -> Settings:
     return load(path="/dev/null", environ={}, overrides=overrides)
 
 
-def policy(port: int = 25, broker_max_bytes: int | None = None, **options: str) -> PortPolicy:
+def policy(port: int = 25, broker_max_bytes: int | None = None, starttls: bool = False, **options: str) -> PortPolicy:
     """Return the policy of a port."""
     return PortPolicy(
         settings(**options).receive(port), port=port, hostnames=Names(), broker_max_bytes=broker_max_bytes,
-        starttls=False,
+        starttls=starttls,
     )  # fmt: skip
 
 

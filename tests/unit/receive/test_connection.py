@@ -1,0 +1,160 @@
+"""One connection against a broker that confirms when told to, its client a transport without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtaq.receive.connection import SmtpConnection
+from mtaq.receive.intake import IntakeOptions
+from mtaq.receive.policy import PortPolicy
+from mtaq.receive.service import ReceptionService
+from tests.unit.receive.fakes import NOW, Lines, ManualBroker, event_log, policy
+
+TRANSACTION = b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<grace@example.com>\r\nDATA\r\nSubject: a\r\n\r\nb\r\n.\r\n"
+
+
+class Client(asyncio.Transport):
+    """What the connection writes to; reads when the test wants it to."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 40112), "sockname": ("127.0.0.1", 25)})
+        self.heard = b""
+        self.reads = True
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep it."""
+        self.heard += data
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+    def abort(self) -> None:
+        """Note it."""
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        """Was it closed?"""
+        return self.closed
+
+    def pause_reading(self) -> None:
+        """Note it."""
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        """Note it."""
+        self.reads = True
+
+
+class FreeSlots:
+    """Slots without end.
+
+    Attributes:
+        released: What came back.
+    """
+
+    def __init__(self) -> None:
+        self.released: list[int] = []
+
+    def take(self) -> int | None:
+        """Return always the same."""
+        return 7
+
+    def release(self, slot: int) -> None:
+        """Note it."""
+        self.released.append(slot)
+
+
+@dataclass
+class Scene:
+    """A greeted client, and everything around it."""
+
+    broker: ManualBroker = field(default_factory=ManualBroker)
+    slots: FreeSlots = field(default_factory=FreeSlots)
+    client: Client = field(default_factory=Client)
+    lines: Lines = field(init=False)
+    service: ReceptionService = field(init=False)
+    connection: SmtpConnection = field(init=False)
+
+    def open(self, port_policy: PortPolicy | None = None) -> Scene:
+        """Connect the client."""
+        events, self.lines = event_log()
+        self.service = ReceptionService(
+            IntakeOptions(inbox="inbox", server_id="test", broker_max_bytes=None),
+            publisher=self.broker, slots=self.slots, events=events, clock=lambda: NOW, slot_wait_s=0,
+        )  # fmt: skip
+        chosen = port_policy or policy(smtp_range="127.0.0.0/8", smtp_hostname="relay.test")
+        self.connection = SmtpConnection(self.service, chosen, 7, "s-1")
+        self.connection.connection_made(self.client)
+        return self
+
+    async def until_published(self, count: int) -> None:
+        """Let the loop run until *count* publishes have begun, or nothing more happens."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+            if len(self.broker.waiting) >= count:
+                return
+
+    def closed_lines(self) -> list[dict[str, Any]]:
+        """Return the lines that close the session in the log."""
+        return [record for record in self.lines.records if record["event"] == "session.closed"]
+
+
+async def test_commands_behind_the_answer_of_a_vanished_client_are_not_obeyed() -> None:
+    """A client gone while its message is stored: the message is kept, what it pipelined behind is not looked at."""
+    scene = Scene().open()
+    scene.connection.data_received(b"EHLO client.test\r\n" + TRANSACTION + TRANSACTION)
+    await scene.until_published(1)
+    scene.connection.connection_lost(None)
+    scene.broker.settle(0)
+    await scene.until_published(2)
+    assert len(scene.broker.waiting) == 1
+    assert scene.slots.released == [7]
+    assert len(scene.closed_lines()) == 1
+
+
+async def test_starttls_pipelined_by_a_vanished_client_is_no_bug() -> None:
+    """STARTTLS behind the message of a client that is gone: nothing fails."""
+    scene = Scene().open(policy(smtp_range="127.0.0.0/8", starttls=True))
+    scene.connection.data_received(b"EHLO client.test\r\n" + TRANSACTION + b"STARTTLS\r\n")
+    await scene.until_published(1)
+    [task] = scene.service._tasks
+    scene.connection.connection_lost(None)
+    scene.broker.settle(0)
+    await task
+
+
+async def test_a_connection_lost_twice_frees_its_slot_once() -> None:
+    """A failed handshake may be told by the loop and by us; the slot may be another client's by then."""
+    scene = Scene().open()
+    scene.connection.connection_lost(None)
+    scene.connection.connection_lost(None)
+    assert scene.slots.released == [7]
+    assert len(scene.closed_lines()) == 1
+
+
+async def test_a_half_closed_client_that_reads_late_is_answered_all_it_said() -> None:
+    """Commands that wait because the client does not read are obeyed after its EOF, and then it is closed."""
+    scene = Scene().open()
+    scene.connection.pause_writing()
+    scene.connection.data_received(b"EHLO client.test\r\nNOOP\r\n")
+    assert scene.connection.eof_received()
+    scene.connection.resume_writing()
+    assert scene.client.heard.endswith(b"250 2.0.0 ok\r\n")
+    assert scene.client.closed
+
+
+async def test_refused_messages_are_not_counted_as_accepted() -> None:
+    """The line that closes a session counts what was answered 250 and nothing else."""
+    scene = Scene().open()
+    scene.connection.data_received(b"EHLO client.test\r\n" + TRANSACTION)
+    await scene.until_published(1)
+    scene.broker.settle(0, OSError("surprise"))
+    await asyncio.gather(*scene.service._tasks)
+    assert b"451 4.3.0" in scene.client.heard
+    scene.connection.connection_lost(None)
+    [line] = scene.closed_lines()
+    assert line["session_messages"] == 0
