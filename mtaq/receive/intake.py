@@ -101,6 +101,7 @@ class Intake:
                 self._publisher,
                 self._options.inbox,
                 messages,
+                count=len(message.recipients),
                 timeout_s=PUBLISH_TIMEOUT_S,
                 max_bytes=self._options.broker_max_bytes,
             )
