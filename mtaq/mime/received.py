@@ -9,6 +9,7 @@ import ipaddress
 import re
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from mtaq.model.address import Address
 from mtaq.model.message import TlsFacts
@@ -60,7 +61,7 @@ def received_field(
     if tls is not None:
         lines.append(f"tls {_safe(tls.cipher)}")  # RFC 8314 §4.3
     lines[-1] += ";"
-    lines.append(format_datetime(now))
+    lines.append(_date(now.replace(microsecond=0)))
     return ("\r\n\t".join(lines) + "\r\n").encode("utf-8")
 
 
@@ -68,6 +69,13 @@ def _safe(text: str) -> str:
     return _UNSAFE.sub("?", text[:_NAME_MAX]) or "unknown"
 
 
+@lru_cache(maxsize=4)
+def _date(now: datetime) -> str:
+    # Busy servers write the same one hundreds of times.
+    return format_datetime(now)
+
+
+@lru_cache(maxsize=4096)
 def _literal(ip: str) -> str:
     """Return the address literal of *ip* (RFC 5321 §4.1.3)."""
     try:
