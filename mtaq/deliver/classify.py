@@ -19,6 +19,8 @@ from mtaq.limits.backoff import GiveUp, next_attempt
 from mtaq.model.message import OutboxMessage
 from mtaq.model.outcome import Deferred, Delivered, Failed, Outcome, Result
 
+#: Longest wait that a message can ask for; no message lives so long, and ``datetime`` holds it (31 years).
+MAX_RETRY_S = 10**9
 #: Peers write long explanations; a result keeps this much.
 MAX_DESCRIPTION = 1000
 
@@ -88,7 +90,7 @@ def judge(
         attempt.number,
         now=now,
         deadline=attempt.expires_at,
-        intervals=[timedelta(seconds=wait) for wait in message.retries_s or options.retry_interval],
+        intervals=[timedelta(seconds=min(wait, MAX_RETRY_S)) for wait in message.retries_s or options.retry_interval],
         max_attempts=options.max_attempts if message.max_attempts is None else message.max_attempts,
         jitter=options.retry_jitter / 100,
         rng=rng,

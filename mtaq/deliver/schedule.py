@@ -7,7 +7,7 @@ message does not count as an attempt.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mtaq.model.message import OutboxMessage
@@ -17,6 +17,8 @@ from mtaq.model.message import OutboxMessage
 TOLERANCE = timedelta(seconds=1)
 #: The ladder is precise to two seconds: a retry set for the last moment is still made when it comes out that late.
 LADDER_PRECISION = timedelta(seconds=2)
+#: Any later first pick-up is somebody's mistake; a life can still be added to this one.
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,11 @@ class Turn:
 def turn_of(message: OutboxMessage, *, now: datetime, max_delivertime: timedelta) -> Turn:
     """Decide what is to be done with *message* now (``maxdelivertime``, ``nextattempt``)."""
     seen_at = message.seen_at or now
-    expires_at = message.expires_at or seen_at + max_delivertime
+    expires_at = message.expires_at or min(seen_at, _LATEST) + max_delivertime
     due_at = message.due_at
     from_ladder = due_at is not None and due_at <= expires_at
-    if now >= (expires_at + LADDER_PRECISION if from_ladder else expires_at):
+    # Subtracted, because "never" is written as the end of the year 9999, and nothing can be added to that.
+    if now - expires_at >= (LADDER_PRECISION if from_ladder else timedelta()):
         return Turn("expire", seen_at, expires_at)
     if due_at is not None and due_at - now >= TOLERANCE:
         lives_until_due = message.expires_at is None and message.seen_at is None

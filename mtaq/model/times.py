@@ -18,4 +18,7 @@ def parse_time(text: str) -> datetime:
         ValueError: *text* has another form; ISO 8601's ``T``, fractions and offsets are understood too.
     """
     moment = datetime.fromisoformat(text.strip())
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is beyond the years 1 to 9999 in UTC") from error

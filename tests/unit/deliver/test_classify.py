@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -48,6 +49,15 @@ def test_without_an_answer_it_is_deferred(result):
         deferred = outcome(Ending(state=state, result=result, description=""))
         assert isinstance(deferred, Deferred)
         assert deferred.next_attempt_at == START + timedelta(seconds=600)
+
+
+def test_waits_beyond_all_time_are_no_bug():
+    """``retries`` may hold any number; the message is given up instead of being tried for ever."""
+    message = replace(MESSAGE, retries_s=(10**30,))
+    attempt = Attempt(number=1, expires_at=START + timedelta(days=400), duration_ms=5)
+    assert isinstance(
+        judge(refusal("rcptto", 450), message, attempt, now=START, options=options(), rng=random.Random(1)), Failed
+    )
 
 
 def test_final_endings_fail():

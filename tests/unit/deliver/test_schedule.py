@@ -63,6 +63,20 @@ def test_it_is_parked_until_due_or_until_it_expires(times, until):
     assert turn(**times).until == at(until)
 
 
+@pytest.mark.parametrize(
+    ("times", "action"),
+    [({"due": -5, "expires": "never"}, "attempt"), ({"due": 50, "expires": "never"}, "park"), ({}, "attempt")],
+)
+def test_a_message_that_never_expires_is_attempted(times, action):
+    """The end of the year 9999 means never; nothing is added to it."""
+    never = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    message = OutboxMessage(
+        properties={}, message_id="", envelope="", recipient="", content=b"",
+        due_at=at(times.get("due")), seen_at=None if times else never, expires_at=never if times else None,
+    )  # fmt: skip
+    assert turn_of(message, now=NOW, max_delivertime=DAY).action == action
+
+
 def test_the_first_pick_up_is_remembered():
     """``seen`` stays what it was."""
     assert turn().seen_at == NOW
