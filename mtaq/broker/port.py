@@ -57,7 +57,8 @@ class Broker(Protocol):
         Raises:
             BrokerUnavailable: Not connected, blocked, lost meanwhile, or not confirmed in time. It may be stored
                 nevertheless.
-            UnconfirmedPublish: Refused, unroutable, or too large for the broker.
+            UnconfirmedPublish: Refused or unroutable, or with properties that cannot be written.
+            TooLarge: More than the broker takes.
         """
 
     def consume(self, queue: str, *, prefetch: int, on_message: Callable[[Consumed], None]) -> Consumer:

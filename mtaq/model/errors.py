@@ -81,6 +81,10 @@ class UnconfirmedPublish(BrokerError):
     """The broker refused, returned or did not confirm a message: it must count as not stored."""
 
 
+class TooLarge(UnconfirmedPublish):
+    """A message is larger than the broker takes: the same one will never be stored."""
+
+
 class TopologyMismatch(BrokerError):
     """A queue or exchange exists with other arguments than ours; says which, and how to mend it."""
 

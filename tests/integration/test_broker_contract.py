@@ -12,7 +12,7 @@ import pytest
 
 from mtaq.broker import Broker, BrokerOptions, open_broker
 from mtaq.broker.address import BrokerAddress, EmbeddedAddress, parse_addresses
-from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
+from mtaq.model.errors import BrokerUnavailable, TooLarge, UnconfirmedPublish
 from mtaq.model.parcel import INBOX_TYPE, BrokerState, Parcel, QueueSpec
 from tests.support.queues import PATIENCE_S, Inbox, fresh_name, fresh_queue, parcel, publish_all
 
@@ -299,9 +299,25 @@ async def test_too_large(connect: Connect) -> None:
     """A body beyond the broker's limit is refused; one byte less is stored."""
     broker = await connect(max_size_bytes=1000)
     queue = await fresh_queue(broker)
-    with pytest.raises(UnconfirmedPublish):
+    with pytest.raises(TooLarge):
         await broker.publish(queue, parcel(b"x" * 1001), timeout_s=PATIENCE_S)
     await broker.publish(queue, parcel(b"x" * 1000), timeout_s=PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"correlation_id": "\udc80"}, {"headers": {"reason": "\udc80"}}],
+)
+async def test_properties_that_cannot_be_written(broker: Broker, odd: dict[str, object]) -> None:
+    """They fail that publish alone, as a refusal."""
+    queue = await fresh_queue(broker)
+    results = await asyncio.gather(
+        broker.publish(queue, parcel("a"), timeout_s=PATIENCE_S),
+        broker.publish(queue, parcel(**odd), timeout_s=PATIENCE_S),
+        broker.publish(queue, parcel("b"), timeout_s=PATIENCE_S),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [type(None), UnconfirmedPublish, type(None)]
 
 
 async def test_not_connected(address: BrokerAddress) -> None:

@@ -20,7 +20,7 @@ from mtaq.broker import BrokerOptions
 from mtaq.broker.address import RabbitMQAddress, parse_addresses
 from mtaq.broker.rabbitmq import RabbitMQBroker
 from mtaq.broker.rabbitmq.ladder import LONGEST, RUNGS, rung_name
-from mtaq.model.errors import BrokerUnavailable, TopologyMismatch, UnconfirmedPublish
+from mtaq.model.errors import BrokerUnavailable, TooLarge, TopologyMismatch, UnconfirmedPublish
 from mtaq.model.parcel import QueueSpec
 from tests.support.queues import PATIENCE_S, Inbox, fresh_name, fresh_queue, parcel, publish_all
 from tests.support.rabbitmq import RabbitNode
@@ -93,6 +93,29 @@ async def test_reserved_name(connect: Connect) -> None:
     """A name that RabbitMQ keeps for itself is refused with its reason."""
     with pytest.raises(TopologyMismatch, match="reserved"):
         await (await connect()).declare([QueueSpec(name="amq.ours")])
+
+
+@pytest.mark.parametrize("name", ["größer", "x" * 256])
+async def test_impossible_name(connect: Connect, name: str) -> None:
+    """A name that AMQP cannot say is a mistake of whoever wants it, and nothing else suffers."""
+    broker = await connect()
+    with pytest.raises(TopologyMismatch, match="no queue can have"):
+        await broker.declare([QueueSpec(name=name)])
+    with pytest.raises(UnconfirmedPublish):
+        await broker.publish(name, parcel(), timeout_s=PATIENCE_S)
+    await publish_all(broker, await fresh_queue(broker), ["a"])
+
+
+@pytest.mark.parametrize(
+    "odd", [{"correlation_id": "x" * 256}, {"message_id": "x" * 256}, {"priority": 256}, {"headers": {"a": 2**70}}]
+)
+async def test_properties_beyond_amqp(connect: Connect, odd: dict[str, object]) -> None:
+    """What AMQP has no room for is refused; the same channel takes the next message."""
+    broker = await connect()
+    queue = await fresh_queue(broker)
+    with pytest.raises(UnconfirmedPublish, match="cannot be written"):
+        await broker.publish(queue, parcel(**odd), timeout_s=PATIENCE_S)
+    await publish_all(broker, queue, ["a"])
 
 
 async def test_declaring_forbidden(connect: Connect, rabbitmq: RabbitNode) -> None:
@@ -240,7 +263,7 @@ async def test_larger_than_the_server_takes(connect: Connect, rabbitmq: RabbitNo
     queue = await fresh_queue(broker)
     await asyncio.to_thread(rabbitmq.ctl, "eval", limit.format(2000))
     try:
-        with pytest.raises(UnconfirmedPublish, match="2000"):
+        with pytest.raises(TooLarge, match="2000"):
             await broker.publish(queue, parcel(b"x" * 2001), timeout_s=PATIENCE_S)
         await broker.publish(queue, parcel(b"x" * 2000), timeout_s=PATIENCE_S)
     finally:

@@ -31,7 +31,7 @@ from mtaq.broker.embedded.operations import (
 )
 from mtaq.broker.embedded.store import QueueStore, Taken
 from mtaq.broker.group_commit import GroupCommit, OnState
-from mtaq.model.errors import UnconfirmedPublish
+from mtaq.model.errors import TooLarge, UnconfirmedPublish
 from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
 
 #: Longest wait of the calls that have no limit of their own.
@@ -106,7 +106,7 @@ class EmbeddedBroker:
         """
         size_bytes = len(parcel.body)
         if size_bytes > self._max_size_bytes:
-            raise UnconfirmedPublish(f"{size_bytes} bytes are more than the queue takes ({self._max_size_bytes})")
+            raise TooLarge(f"{size_bytes} bytes are more than the queue takes ({self._max_size_bytes})")
         priority = min(max(parcel.priority, 0), self._max_priority)
         publish = Publish(queue, priority, delay_s, _encode_properties(parcel), parcel.body)
         await self._engine.ask(publish, timeout_s=timeout_s, size_bytes=size_bytes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import struct
 from collections.abc import AsyncIterator
 
 from aiormq.channel import Channel
@@ -22,7 +23,7 @@ from mtaq.broker.rabbitmq.content import GZIP, INFLATION, deflate, fresh_ids, pr
 from mtaq.broker.rabbitmq.ladder import trip
 from mtaq.broker.rabbitmq.link import Link, translated
 from mtaq.broker.rabbitmq.topology import Topology
-from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
+from mtaq.model.errors import BrokerUnavailable, TooLarge, UnconfirmedPublish
 from mtaq.model.parcel import Parcel
 
 _LANES = 3
@@ -78,6 +79,8 @@ class Publisher:
             result = await lane.send(exchange, key, body, properties)
         except DeliveryError as error:
             raise UnconfirmedPublish(f"the broker refused a message for {key}: {error}") from error
+        except (ValueError, TypeError, struct.error) as error:  # AMQP cannot say it: names and ids have 255 bytes
+            raise UnconfirmedPublish(f"a message for {key} that cannot be written: {error}") from error
         except ChannelNotFoundEntity:
             self._seen_exchanges = {""}  # one of them was deleted behind our back
             raise
@@ -92,10 +95,10 @@ class Publisher:
         most = self._options.max_size_bytes
         if self._options.encoding == GZIP:
             if len(body) > INFLATION * most:
-                raise UnconfirmedPublish(f"{len(body)} bytes are more than may be compressed ({INFLATION * most})")
+                raise TooLarge(f"{len(body)} bytes are more than may be compressed ({INFLATION * most})")
             body = await asyncio.to_thread(deflate, body) if len(body) > _COMPRESS_ASIDE_BYTES else deflate(body)
         if len(body) > most:
-            raise UnconfirmedPublish(f"{len(body)} bytes are more than the broker takes ({most})")
+            raise TooLarge(f"{len(body)} bytes are more than the broker takes ({most})")
         return body
 
     async def _look_for(self, exchange: str) -> None:
@@ -193,4 +196,4 @@ def _raise_if_too_large(size_bytes: int, error: ChannelPreconditionFailed) -> No
     """Tell the message that was too large from those that only shared its channel."""
     found = _TOO_LARGE.search(str(error))
     if found and size_bytes > int(found[1]):
-        raise UnconfirmedPublish(f"{size_bytes} bytes are more than the broker takes ({found[1]})") from error
+        raise TooLarge(f"{size_bytes} bytes are more than the broker takes ({found[1]})") from error

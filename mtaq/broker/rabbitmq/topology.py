@@ -145,6 +145,8 @@ class Topology:
                 wanted = plan(specs, self._options, version=self._link.server_version, unit_s=self._unit_s)
                 try:
                     return await (self._make(wanted) if self._options.declare else self._look(wanted))
+                except (ValueError, TypeError) as error:  # AMQP allows 255 octets, and not every one
+                    raise TopologyMismatch(f"a name that no queue can have: {error}") from error
                 finally:
                     await self._close()
 
