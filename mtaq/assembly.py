@@ -242,7 +242,7 @@ class Reception:
         )
         if settings.reception.smtp_hostname is None:
             self._naming = asyncio.create_task(self._names.find(host_ips(), resolver_for(settings)))
-        service.start([self._port(listener) for listener in self._listeners])
+        service.start([self._port(listener, settings) for listener in self._listeners])
         self._service = service
 
     async def queues_ready(self) -> None:
@@ -251,10 +251,15 @@ class Reception:
         self._gate.opened = True
 
     def reload(self, settings: Settings) -> None:
-        """Use what of *settings* can change while running, for new connections."""
+        """
+        Use what of *settings* can change while running, for new connections. Certificates are read anew.
+
+        Raises:
+            ConfigError: One cannot be read; nothing was changed.
+        """
         assert self._service is not None
+        ports = [self._port(listener, settings) for listener in self._listeners]
         self._settings = settings
-        ports = [self._port(listener) for listener in self._listeners]
         self._service.configure({port.number: port.policy for port in ports}, {p.number: p.tls for p in ports if p.tls})
 
     async def stop(self) -> None:
@@ -265,8 +270,8 @@ class Reception:
             await self._service.stop(GRACE_S)
         await self._broker.close()
 
-    def _port(self, listener: Listener) -> Port:
-        options = self._settings.receive(listener.port)
+    def _port(self, listener: Listener, settings: Settings) -> Port:
+        options = settings.receive(listener.port)
         tls = None
         if options.smtp_certificate is not None and options.smtp_key is not None:
             tls = server_context(Path(options.smtp_certificate), Path(options.smtp_key))
@@ -274,7 +279,7 @@ class Reception:
             options,
             port=listener.port,
             hostnames=self._names,
-            broker_max_bytes=broker_max_bytes(self._settings),
+            broker_max_bytes=broker_max_bytes(settings),
             starttls=tls is not None and not listener.implicit_tls,
         )
         return Port(

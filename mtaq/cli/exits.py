@@ -1,6 +1,8 @@
-"""Exit statuses: those of sysexits.h, under the names used here."""
+"""Exit statuses, those of sysexits.h under the names used here, and the signals that an instance obeys."""
 
+import errno
 import os
+import signal
 
 OK = os.EX_OK
 FAILURE = 1  # a plain "no" of a verb that asks something
@@ -17,3 +19,16 @@ PROTOCOL = os.EX_PROTOCOL  # 76: the peer left the protocol
 NO_PERMISSION = os.EX_NOPERM  # 77: not allowed
 CONFIG = os.EX_CONFIG  # 78: the configuration is wrong
 INTERRUPTED = 130  # as shells report Ctrl-C
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what an instance obeys
+
+
+def of_os_error(error: OSError) -> int:
+    """Return the status for what the system refused."""
+    return NO_PERMISSION if error.errno in (errno.EACCES, errno.EPERM) else OS_ERROR
+
+
+def explain(error: OSError) -> str:
+    """Return *error* as a sentence for the operator: which file, and why."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import errno
 import fcntl
 import json
 import os
 import pwd
+import resource
 import shutil
 import signal
 import sys
@@ -60,7 +60,10 @@ def _serve(args: argparse.Namespace, verb: str) -> int:
     from mtaq.net.listeners import listen
 
     roles = ROLES[verb]
+    # They wait until the supervisor can obey them: an exception in the middle of an import would end in a crash.
+    signal.pthread_sigmask(signal.SIG_BLOCK, exits.SIGNALS)
     try:
+        raise_descriptor_limit()
         listeners: list[Listener] = []
         if "receive" in roles:
             for ports, implicit_tls in ((settings.listen.smtp_port, False), (settings.listen.smtp_secure_port, True)):
@@ -75,8 +78,8 @@ def _serve(args: argparse.Namespace, verb: str) -> int:
         print(error, file=sys.stderr)
         return exits.CONFIG
     except OSError as error:
-        print(f"mtaq: {error.strerror or error}", file=sys.stderr)
-        return exits.NO_PERMISSION if error.errno in (errno.EACCES, errno.EPERM) else exits.OS_ERROR
+        print(f"mtaq: {exits.explain(error)}", file=sys.stderr)
+        return exits.of_os_error(error)
 
 
 def _supervise(args: argparse.Namespace, settings: Settings, roles: Sequence[str], listeners: list[Listener]) -> int:
@@ -96,6 +99,12 @@ def _supervise(args: argparse.Namespace, settings: Settings, roles: Sequence[str
             metrics_folder=str(folder),
         )
     )
+
+
+def raise_descriptor_limit() -> None:
+    """Take as many file descriptors as we may have: each connection needs one, and 1024 are soon gone."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def make_folders(settings: Settings) -> None:
@@ -179,12 +188,21 @@ def running_instances(run_directory: Path) -> list[int]:
 
 def _reload(args: argparse.Namespace) -> int:
     settings = load_or_exit(args)  # a broken file is told here, and changes nothing
-    pids = running_instances(Path(settings.process.run_directory))
+    try:
+        return _send_reload(Path(settings.process.run_directory))
+    except PermissionError as error:
+        print(f"mtaq: {exits.explain(error)}", file=sys.stderr)
+        return exits.NO_PERMISSION
+
+
+def _send_reload(run_directory: Path) -> int:
+    pids = running_instances(run_directory)
     if not pids:
-        print(f"mtaq: nothing runs in {settings.process.run_directory}", file=sys.stderr)
+        print(f"mtaq: nothing runs in {run_directory}", file=sys.stderr)
         return exits.UNAVAILABLE
     for pid in pids:
-        os.kill(pid, signal.SIGHUP)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGHUP)
     return exits.OK
 
 

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,12 @@ from mtaq.version import __version__
 RESTART_FIRST_S = 0.2
 RESTART_LAST_S = 30.0
 YOUNG_S = 10.0
+
+#: Files of a worker that are no connections: broker, logs, the loop.
+SPARE_DESCRIPTORS = 100
+
+#: How a worker ends whom a restart would not help.
+FINAL = (exits.CONFIG, exits.NO_PERMISSION)
 
 #: Workers have 30 s for their transactions; then they are killed.
 STOP_S = 35.0
@@ -88,10 +95,13 @@ class Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, exits.SIGNALS)  # those that came while we started are heard now
         keepers = [asyncio.create_task(self._keep(worker)) for worker in self.workers]
         preparing = asyncio.create_task(self._prepare())
         await self._stopping.wait()
         preparing.cancel()
+        for listener in self._listeners:
+            listener.sock.close()  # whoever connects now is refused at once, and not left waiting
         self._events.service_stopping(role="run", pid=os.getpid())
         for worker in self.workers:
             self._signal(worker, signal.SIGTERM)
@@ -185,7 +195,13 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             started_at = loop.time()
-            process = await self._start(worker)
+            try:
+                process = await self._start(worker)
+            except OSError as error:  # no memory, no descriptors: there may be some later
+                worker.restart_s = min(worker.restart_s * 2, RESTART_LAST_S)
+                self._events.worker_died(role=worker.role, error=exits.explain(error), restart_s=worker.restart_s)
+                await self._pause(worker.restart_s)
+                continue
             talking = asyncio.create_task(self._listen(worker))
             if self._stopping.is_set():
                 self._signal(worker, signal.SIGTERM)
@@ -195,28 +211,37 @@ class Supervisor:
             metrics.forget_process(self._metrics_folder, process.pid)
             if self._stopping.is_set():
                 return
-            if status == exits.CONFIG:  # the worker has said why; starting it again would not help
+            if status in FINAL:  # the worker has said why; starting it again would not help
                 self._give_up(status)
                 return
             young = loop.time() - started_at < YOUNG_S
             worker.restart_s = min(worker.restart_s * 2, RESTART_LAST_S) if young else RESTART_FIRST_S
             self._events.worker_died(role=worker.role, pid=process.pid, status=status, restart_s=worker.restart_s)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), worker.restart_s)
+            await self._pause(worker.restart_s)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _start(self, worker: Worker) -> asyncio.subprocess.Process:
         ours, theirs = Control.pair()
         listeners = self._listeners if worker.role == "receive" else []
-        fds = [listener.sock.fileno() for listener in listeners]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mtaq.cli.worker", worker.role, str(theirs),
-            pass_fds=[theirs, *fds], stdin=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(theirs)
+        handed_down = {listener.sock.fileno(): listener.implicit_tls for listener in listeners}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "mtaq.cli.worker", worker.role, str(theirs),
+                pass_fds=[theirs, *handed_down], stdin=asyncio.subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for us alone, also while a worker is not ready for signals
+            )  # fmt: skip
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
         control = await Control.open(ours)
         control.send(
             settings=self._settings.to_raw(),
-            listeners=[[listener.sock.fileno(), listener.implicit_tls] for listener in listeners],
+            listeners=list(handed_down.items()),
             number=worker.number,
             queues="ready" if self._queues_ready else "",
         )
@@ -258,13 +283,24 @@ async def supervise(
     )
     monitor = open_monitor(settings, supervisor, metrics_folder)
     events.service_started(role="+".join(roles), pid=os.getpid(), version=__version__)
-    if settings.queues.rabbitmq_inbox is None and "receive" in roles:
-        events.config_loaded(warnings="rabbitmq-inbox is empty: received mail is discarded")
+    for warning in warnings(settings, roles):
+        events.config_loaded(warnings=warning)
     try:
         return await supervisor.run()
     finally:
         if monitor is not None:
             monitor.close()
+
+
+def warnings(settings: Settings, roles: Sequence[str]) -> Iterator[str]:
+    """Yield what the operator should know of this start."""
+    if "receive" not in roles:
+        return
+    if settings.queues.rabbitmq_inbox is None:
+        yield "rabbitmq-inbox is empty: received mail is discarded"
+    descriptors, connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings.listen.smtp_connections_in
+    if descriptors != resource.RLIM_INFINITY and descriptors < connections + SPARE_DESCRIPTORS:
+        yield f"smtp-connections-in is {connections}, but a process may open only {descriptors} files (ulimit -n)"
 
 
 def open_monitor(settings: Settings, supervisor: Supervisor, metrics_folder: str) -> Monitor | None:

@@ -29,13 +29,16 @@ WATCH_S = 0.25
 def main() -> int:
     """Run until told to stop; return the exit status."""
     role, fd = sys.argv[1], int(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         run_in_loop(work(role, fd))
     except ConfigError as error:  # what a restart does not mend, such as files of a newer version
         print(f"mtaq: {error}", file=sys.stderr)
         return exits.CONFIG
+    except OSError as error:
+        print(f"mtaq: {exits.explain(error)}", file=sys.stderr)
+        return exits.of_os_error(error)
     return exits.OK
 
 
@@ -55,6 +58,8 @@ async def work(role: str, fd: int) -> None:
         asyncio.create_task(obey(control, part, settings, first, events, stop)),
         asyncio.create_task(watch(control, part, events)),
     ]
+    for task in tasks:
+        task.add_done_callback(lambda task: stop.set() if failed(task, events) else None)
     await stop.wait()
     for task in tasks:
         task.cancel()
@@ -86,13 +91,22 @@ async def obey(
                 opening.add_done_callback(lambda task: stop.set() if failed(task, events) else None)
             if "settings" in said and said is not first:
                 settings = merge_live(settings, Settings.from_raw(said["settings"]))
-                part.reload(settings)
-                events.set_level(settings.log.log_level)
+                reload(part, settings, events)
             said = await control.receive()
         stop.set()
     finally:
         if opening is not None:
             opening.cancel()
+
+
+def reload(part: Reception | Delivery, settings: Settings, events: EventLog) -> None:
+    """Use *settings*, or go on as before when a file that they name is not what it was."""
+    try:
+        part.reload(settings)
+    except ConfigError as error:
+        events.config_refused(error=str(error))
+    else:
+        events.set_level(settings.log.log_level)
 
 
 def failed(task: asyncio.Task[None], events: EventLog) -> bool:

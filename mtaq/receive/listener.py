@@ -70,9 +70,10 @@ class Acceptor:
         self._loop.add_reader(self._sock.fileno(), self._readable)
 
     def stop(self) -> None:
-        """Accept nothing more; what waits in the backlog is for the other processes."""
+        """Accept nothing more; what waits in the backlog is for other processes that hold the socket."""
         if self._listening:
             self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
         self._listening = False
         if self._retry is not None:
             self._retry.cancel()

@@ -145,7 +145,7 @@ WORKER_DIED = Event(
     "worker.died",
     ERROR,
     "A worker process ended although nobody told it to; it is started again.",
-    "role pid status restart_s",
+    "role pid status restart_s error",
 )
 CONFIG_LOADED = Event(
     "config.loaded",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +14,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trustme
 
-from tests.support.instance import ROOT, Relay, wait_until
+from tests.support.instance import ROOT, Relay, free_port, wait_until
 from tests.support.wire import Wire
 
 CONTENT = b"Subject: hello\r\n\r\nhello\r\n"
@@ -211,3 +214,125 @@ def test_a_journal_of_a_newer_version_ends_the_start(tmp_path: Path) -> None:
         assert "Traceback" not in relay.log.read_text()
     finally:
         relay.cleanup()
+
+
+def test_a_log_that_cannot_be_opened_is_named(relay: Relay, tmp_path: Path) -> None:
+    """The sentence for the operator says which file it is; the exit status is 71."""
+    log = tmp_path / "absent" / "mtaq.log"
+    relay.options["application-log"] = log
+    relay.write_configuration()
+    done = mtaq("receive", "--config", str(relay.configuration))
+    assert done.returncode == 71
+    assert done.stderr == f"mtaq: {log}: No such file or directory\n"
+
+
+def test_a_metrics_port_in_use_is_named(relay: Relay) -> None:
+    """The sentence for the operator says which port it is; the exit status is 71."""
+    with socket.create_server(("127.0.0.1", relay.metrics_port)):
+        relay.write_configuration()
+        done = mtaq("receive", "--config", str(relay.configuration))
+    assert done.returncode == 71
+    assert done.stderr.splitlines()[-1].startswith(f"mtaq: cannot listen on 127.0.0.1:{relay.metrics_port}: ")
+
+
+def test_a_worker_that_cannot_start_prints_no_traceback(relay: Relay) -> None:
+    """A file of the run directory that cannot be opened: the worker says which one, and is tried again."""
+    (relay.folder / "instance" / "slots-in").mkdir(parents=True)
+    relay.start()
+    wait_until(lambda: len(relay.events("worker.died")) > 1, "the second try")
+    assert relay.stop() == 0
+    text = relay.log.read_text()
+    assert f"mtaq: {relay.folder}/instance/slots-in: Is a directory" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_while_it_starts(relay: Relay, signum: signal.Signals) -> None:
+    """From the pid file on, SIGTERM and Ctrl-C end it in order, and SIGHUP does not end it."""
+    relay.start()
+    assert relay.process is not None
+    wait_until((relay.folder / "instance" / "receive.pid").exists, "the pid file")
+    os.killpg(relay.process.pid, signum)
+    if signum is signal.SIGHUP:
+        relay.wait_ready()
+        assert relay.stop() == 0
+    else:
+        assert relay.wait() == 0
+    assert "Traceback" not in relay.log.read_text()
+
+
+def test_ctrl_c_does_not_reach_a_worker_that_starts(relay: Relay) -> None:
+    """Ctrl-C right after a worker was started: it ends by the supervisor's word, without a traceback."""
+    relay.start()
+    assert relay.process is not None
+    wait_until(lambda: relay.events("worker.started"), "the worker")
+    os.killpg(relay.process.pid, signal.SIGINT)
+    assert relay.wait() == 0
+    assert "Traceback" not in relay.log.read_text()
+
+
+def test_workers_of_a_killed_supervisor_leave_the_port_at_once(relay: Relay) -> None:
+    """kill -9 of the supervisor: a new instance has the port while the old worker lets its client finish."""
+    relay.start()
+    relay.wait_ready()
+    assert relay.process is not None
+    [pid] = relay.worker_pids("receive")
+    with Wire(relay.port) as busy:
+        busy.say("EHLO client.test")
+        busy.say("MAIL FROM:<ada@example.org>")
+        busy.say("RCPT TO:<grace@example.com>")
+        assert busy.say("DATA").startswith("354")
+        relay.process.kill()
+        relay.process.wait()
+        wait_until(lambda: not relay.greeting(), "the port to be given up")
+        relay.start()
+        relay.wait_ready()
+        busy.send(CONTENT + b".\r\n")
+        assert busy.reply().startswith("250-2.6.0 accepted")
+        assert busy.reply().startswith("421 4.3.2")
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the old worker to end")
+
+
+def certificate(path: Path) -> str:
+    """Write a new certificate with its key to *path*; return it as a peer sees it."""
+    issued = trustme.CA().issue_cert("relay.test")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return issued.cert_chain_pems[0].bytes().decode().strip()
+
+
+def test_a_reload_with_the_running_certificate_gone_leaves_no_orphan(relay: Relay, tmp_path: Path) -> None:
+    """The file of the old certificate is gone before the restart: the worker says so, serves on, and still obeys."""
+    old, new = tmp_path / "old.pem", tmp_path / "new.pem"
+    certificate(old)
+    certificate(new)
+    relay.options |= {"smtp-certificate": old, "smtp-key": old}
+    relay.start()
+    relay.wait_ready()
+    assert relay.process is not None
+    relay.options |= {"smtp-certificate": new, "smtp-key": new}
+    relay.write_configuration()
+    old.unlink()
+    relay.process.send_signal(signal.SIGHUP)
+    [refused] = wait_until(lambda: relay.events("config.refused"), "the worker's word")
+    assert str(old) in refused["error"]
+    assert relay.greeting().startswith("220")
+    [pid] = relay.worker_pids("receive")
+    relay.process.kill()
+    relay.process.wait()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the worker to end with its supervisor")
+
+
+def test_a_renewed_certificate_is_served_after_a_reload(relay: Relay, tmp_path: Path) -> None:
+    """``mtaq reload`` reads the files anew, for STARTTLS and for the secure port."""
+    path, secure_port = tmp_path / "both.pem", free_port()
+    certificate(path)
+    relay.options |= {"smtp-certificate": path, "smtp-key": path, "smtp-secure-port": secure_port}
+    relay.start()
+    relay.wait_ready()
+    renewed = certificate(path)
+    assert mtaq("reload", "--config", str(relay.configuration)).returncode == 0
+
+    def served() -> bool:
+        return ssl.get_server_certificate(("127.0.0.1", secure_port)).strip() == renewed
+
+    wait_until(served, "the new certificate")
