@@ -104,6 +104,8 @@ class SinkConnection(asyncio.Protocol):
             event = self._session.next_event()
             if event is not None:
                 self._decide(event)
+            elif self._session.must_send:
+                self._flush()
             elif not self._held or not self._feed_held():
                 break
         self._flush()

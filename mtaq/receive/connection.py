@@ -187,8 +187,10 @@ class SmtpConnection(SMTP):
         while self._task is None and not self._write_paused:
             event = self.smtp.next_event()
             if event is None:
-                break
-            if isinstance(event, MessageComplete):
+                if not self.smtp.must_send:
+                    break
+                self._flush()
+            elif isinstance(event, MessageComplete):
                 self._start(self._take(event))
             elif isinstance(event, Rcpt):
                 self.smtp.answer(self._policy.refuse_recipient(event.forward_path) or codes.RECIPIENT_OK)

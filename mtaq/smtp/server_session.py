@@ -33,6 +33,10 @@ from mtaq.smtp.server_events import Event, Mail, MessageComplete, Rcpt, SessionO
 
 __all__ = ["Event", "Mail", "MessageComplete", "Rcpt", "ServerSession", "SessionOptions", "StartTls", "Transaction"]
 
+#: Replies that may wait to be sent. A client that sends EHLO after EHLO and reads nothing gets twenty octets for one of
+#: its own, so their number is what bounds memory.
+MAX_QUEUED_REPLIES = 500
+
 _find_control = re.compile(rb"[\x00-\x1f\x7f]").search
 _match_chunk_size = re.compile(rb"([0-9]{1,20})(?: +(?i:(LAST)))?").fullmatch
 # A Domain or an address literal at its loosest: it goes into Received fields, so nothing that ends a comment there.
@@ -140,7 +144,8 @@ class ServerSession:
         Work through the input up to the next question for the carrier.
 
         Returns:
-            ``None`` when the input is used up, the session is finished or the last event awaits its answer.
+            ``None`` when the input is used up, the session is finished, the last event awaits its answer, or replies
+            must be sent first (``must_send``).
         """
         if self._outstanding is None:
             self._outstanding = self._advance()
@@ -188,6 +193,11 @@ class ServerSession:
         return self._mode is _Mode.FINISHED
 
     @property
+    def must_send(self) -> bool:
+        """Do so many replies wait that nothing more is looked at before ``data_to_send``?"""
+        return len(self._replies) >= MAX_QUEUED_REPLIES
+
+    @property
     def awaiting_answer(self) -> bool:
         """Does an event wait for ``answer``?"""
         return self._outstanding is not None
@@ -210,7 +220,7 @@ class ServerSession:
     # Input
 
     def _advance(self) -> Event | None:
-        while True:
+        while len(self._replies) < MAX_QUEUED_REPLIES:
             event = None
             if self._mode is _Mode.COMMAND:
                 line = self._input.take_line()
@@ -229,6 +239,7 @@ class ServerSession:
                 return None
             if event is not None:
                 return event
+        return None
 
     def _take_data(self) -> bool:
         decoder = self._decoder

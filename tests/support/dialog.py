@@ -170,7 +170,10 @@ class SessionTransport:
             self._work()
 
     def _work(self) -> None:
-        while (event := self._session.next_event()) is not None:
+        while (event := self._session.next_event()) is not None or self._session.must_send:
+            if event is None:
+                self._output += self._session.data_to_send()
+                continue
             self.events.append(event)
             if isinstance(event, MessageComplete):
                 self.messages.append(event.content)

@@ -158,3 +158,21 @@ async def test_refused_messages_are_not_counted_as_accepted() -> None:
     scene.connection.connection_lost(None)
     [line] = scene.closed_lines()
     assert line["session_messages"] == 0
+
+
+async def test_replies_that_nobody_reads_do_not_pile_up() -> None:
+    """A client that pipelines EHLO without reading: work stops with the first batch of replies, and nothing is lost."""
+    scene = Scene().open()
+    write = scene.client.write
+
+    def write_and_stall(data: bytes | bytearray | memoryview) -> None:
+        write(data)
+        scene.connection.pause_writing()
+
+    scene.client.write = write_and_stall  # type: ignore[method-assign]  # a peer whose window is full
+    scene.connection.data_received(b"EHLO client.test\r\n" * 5_000 + b"QUIT\r\n")
+    assert len(scene.client.heard) < 100_000
+    while not scene.client.closed:
+        scene.connection.resume_writing()
+    assert scene.client.heard.count(b"250 ENHANCEDSTATUSCODES\r\n") == 5_000
+    assert scene.client.heard.endswith(b"221 2.0.0 goodbye\r\n")
