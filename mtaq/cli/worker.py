@@ -17,7 +17,7 @@ from mtaq.cli import exits
 from mtaq.cli.logs import open_log
 from mtaq.cli.loop import run_in_loop
 from mtaq.config import Settings, merge_live
-from mtaq.model.errors import ConfigError
+from mtaq.model.errors import BrokerError, ConfigError
 from mtaq.model.parcel import BrokerState
 from mtaq.net.control import Control
 from mtaq.net.listeners import Listener
@@ -36,6 +36,9 @@ def main() -> int:
     except ConfigError as error:  # what a restart does not mend, such as files of a newer version
         print(f"mtaq: {error}", file=sys.stderr)
         return exits.CONFIG
+    except BrokerError as error:  # the journal's disk is full, say; there may be room when we are started again
+        print(f"mtaq: {error}", file=sys.stderr)
+        return exits.UNAVAILABLE
     except OSError as error:
         print(f"mtaq: {exits.explain(error)}", file=sys.stderr)
         return exits.of_os_error(error)

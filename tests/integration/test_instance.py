@@ -246,6 +246,27 @@ def test_a_worker_that_cannot_start_prints_no_traceback(relay: Relay) -> None:
     assert "Traceback" not in text
 
 
+def test_a_journal_that_cannot_be_opened_prints_no_traceback(tmp_path: Path) -> None:
+    """Delivery says what is wrong with its journal, and is tried again."""
+    journal = tmp_path / "data" / "journal"
+    journal.mkdir(parents=True)
+    relay = Relay(tmp_path, f"embedded://{tmp_path / 'queue'}", verb="deliver", smtp_threads=1)
+    relay.start()
+    try:
+        wait_until(lambda: any(journal.iterdir()), "the journal")
+        assert relay.stop() == 0
+        for path in journal.iterdir():
+            if path.is_file() and path.stat().st_size:
+                path.write_bytes(b"no database " * 1000)
+        relay.start()
+        wait_until(lambda: relay.events("worker.died") or relay.process.poll(), "the worker's end")
+        relay.stop()
+        assert str(journal) in relay.log.read_text()
+        assert "Traceback" not in relay.log.read_text()
+    finally:
+        relay.cleanup()
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_while_it_starts(relay: Relay, signum: signal.Signals) -> None:
     """From the pid file on, SIGTERM and Ctrl-C end it in order, and SIGHUP does not end it."""
