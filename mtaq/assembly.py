@@ -297,7 +297,7 @@ class Delivery:
         self._names = FoundNames()
         folder = Path(settings.process.data_directory) / "journal"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._journal = Journal(folder)
+        self._journal = Journal(folder, on_state=self._tell_journal)
         self._claims = Claims(folder / "claims")
         self._service: DeliveryService | None = None
 
@@ -362,9 +362,19 @@ class Delivery:
         await self._journal.close()
         self._claims.close()
 
+    def _tell_journal(self, state: BrokerState, reason: str) -> None:
+        if state is BrokerState.UP:
+            self._events.journal_restored()
+        else:
+            self._events.journal_lost(reason=reason)
+
     async def _declare(self, queue: str) -> None:
         """Create a queue that a message names."""
-        await self._broker.declare([QueueSpec(name=queue, dead_letter_to=self._settings.queues.rabbitmq_dead)])
+        created = await self._broker.declare(
+            [QueueSpec(name=queue, dead_letter_to=self._settings.queues.rabbitmq_dead)]
+        )
+        if created and not is_embedded(self._settings):
+            await asyncio.sleep(SETTLE_S)
 
     def _ehlo_name(self, source: str | None) -> str:
         return self._settings.reception.smtp_hostname or self._names.found_for(source or "")

@@ -8,11 +8,13 @@ the transaction: addresses checked, header edits made, line ends CRLF. A message
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from mtaq.config import DeliverOptions
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.mime.edit import edit_headers
 from mtaq.model.address import Address
+from mtaq.model.codec import decode_outbox, encode_result
 from mtaq.model.errors import BadMessage
 from mtaq.model.message import OutboxMessage
 from mtaq.model.parcel import Consumed
@@ -49,13 +51,23 @@ def must_ask_journal(consumed: Consumed, *, attempts: int, contested: bool) -> b
     return bool(consumed.message_id) and (contested or attempts > 0)
 
 
-def check_queues(message: OutboxMessage, outbox: str) -> None:
+def understand(consumed: Consumed, outbox: str) -> OutboxMessage:
     """
-    Refuse results queues that would make the result an order.
+    Read *consumed*, and see to it that its results will find their way.
 
     Raises:
-        BadMessage: An override names the outbox or a queue of its ladder.
+        BadMessage: It cannot be understood; or its results could not be written, or would be orders.
     """
+    message = decode_outbox(consumed.body)
+    _check_queues(message, outbox)
+    try:  # found out behind the 250, this would be too late: the result could never be published
+        encode_result(replace(message, keep_content=False), message.properties.get("results") or (), None)
+    except TypeError as error:
+        raise BadMessage(f"cannot be written again: {error}") from error
+    return message
+
+
+def _check_queues(message: OutboxMessage, outbox: str) -> None:
     for kind, name in message.queues.items():
         if name is not None and (name == outbox or name.startswith(f"{outbox}.delay.")):
             raise BadMessage(f"queues.{kind}: {name} is delivery's own queue")

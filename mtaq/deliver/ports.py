@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mtaq.model.parcel import Consumed, Parcel
+from mtaq.model.parcel import BrokerState, Consumed, Parcel
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,10 @@ class JournalEntry(Protocol):
 
 class Journal(Protocol):
     """What was already done with a queue message; survives ``kill -9`` and power loss, on this host."""
+
+    @property
+    def state(self) -> BrokerState:
+        """``DOWN`` while nothing can be recorded; it recovers by itself."""
 
     async def record(self, key: bytes, entry: Mapping[str, Any]) -> None:
         """Store *entry* durably before returning."""

@@ -1,15 +1,17 @@
 """Results, in the order of safety: journal, follow-ups confirmed, settled, and only then the ack.
 
 Everything that follows from an outcome is computed from the journal's entry, so after a crash it is done again exactly
-so: the retry copy has the same body and the same AMQP ``message_id``, and a second one is recognised. Nothing here
-gives up: what the broker or the journal does not take is tried again, ever more slowly, as long as the process lives;
-the outbox message stays unacknowledged meanwhile.
+so: the retry copy has the same body and the same AMQP ``message_id``, and a second one is recognised. While broker or
+journal are away everything is tried again, ever more slowly, as long as the process lives; the outbox message stays
+unacknowledged meanwhile. What the broker refuses for good (no such queue, too large) goes to the dead queue with the
+reason, at worst as it came, so that nothing is lost and nothing holds its place for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,17 +23,22 @@ from mtaq.deliver.intake import REDELIVERED_HEADER
 from mtaq.deliver.ports import Declare, DeliveryNames, Journal, Queues
 from mtaq.mime.extract import extracted
 from mtaq.model.codec import encode_outbox, encode_result
-from mtaq.model.errors import BrokerError, BrokerUnavailable, UnconfirmedPublish
+from mtaq.model.errors import BrokerError, BrokerUnavailable, TooLarge, UnconfirmedPublish
 from mtaq.model.message import OutboxMessage
 from mtaq.model.outcome import Deferred, Delivered, Outcome
 from mtaq.model.parcel import OUTBOX_TYPE, RESULT_TYPE, Consumed, Parcel
 from mtaq.model.times import format_time, parse_time
+from mtaq.telemetry.events import EventLog
 
 PUBLISH_TIMEOUT_S = 30.0
 #: Waits between tries; the last repeats.
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+#: Offers of a retry copy until its refusal is believed: two minutes, which a queue that is full for now gets over.
+MAX_REFUSALS = 10
 #: Reasons go into an AMQP header.
 MAX_REASON = 500
+#: AMQP's own limit, in octets.
+MAX_CORRELATION_ID = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Results:
         queues: Queues,
         journal: Journal,
         declare: Declare | None,
+        events: EventLog,
         clock: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -68,23 +76,26 @@ class Results:
         self._queues = queues
         self._journal = journal
         self._declare = declare
+        self._events = events
         self._clock = clock
         self._sleep = sleep
 
-    async def conclude(self, work: Work, entry: Mapping[str, Any]) -> None:
-        """Make *entry* safe, do what follows from it, and ack."""
+    async def record(self, work: Work, entry: Mapping[str, Any]) -> None:
+        """Make *entry* safe; insists until the journal has it."""
         await self._insist(lambda: self._journal.record(work.key, entry))
-        await self.follow_up(work, entry)
 
     async def follow_up(self, work: Work, entry: Mapping[str, Any]) -> None:
         """Do what follows from *entry*, which is in the journal, and ack."""
+        homeless = []
         if entry["outcome"] == "deferred":
-            await self._publish_retry(work, entry)
+            homeless.append(await self._publish_retry(work, entry))
         queues = self._result_queues(work.message, entry["outcome"])
         if queues:
-            body = _result_body(work.message, entry)
+            parcel = self._parcel(work, _result_body(work.message, entry), RESULT_TYPE)
             for queue in queues:
-                await self._publish_result(queue, self._parcel(work, body, RESULT_TYPE))
+                homeless.append(await self._publish_result(work, entry, queue, parcel))
+        if any(homeless):
+            await self._publish_as_it_came(work.consumed, "; ".join(filter(None, homeless)))
         self._journal.settle(work.key)
         work.consumed.ack()
 
@@ -103,8 +114,30 @@ class Results:
         await self._insist(lambda: self._publish_delayed(parcel, until))
         work.consumed.ack()
 
+    async def set_aside(self, consumed: Consumed, delay_s: float) -> None:
+        """Send what somebody else has in hand back to the outbox for *delay_s*, and ack.
+
+        It stays the same message: body and ``message_id`` are kept, so that journal and claims know it again.
+        """
+        assert consumed.message_id, "without one its copy would be another message"
+        parcel = Parcel(
+            body=consumed.body,
+            type=consumed.type or OUTBOX_TYPE,
+            correlation_id=consumed.correlation_id,
+            message_id=consumed.message_id,
+            priority=consumed.priority,
+            headers={**_carried(consumed), REDELIVERED_HEADER: True},
+        )
+        await self._insist(lambda: self._publish(self._names.outbox, parcel, delay_s))
+        consumed.ack()
+
     async def bury(self, consumed: Consumed, reason: str) -> None:
         """Move what cannot be understood to the dead queue, as it came, and ack."""
+        self._tell_dead(consumed.correlation_id, len(consumed.body), reason)
+        await self._publish_as_it_came(consumed, reason)
+        consumed.ack()
+
+    async def _publish_as_it_came(self, consumed: Consumed, reason: str) -> None:
         parcel = Parcel(
             body=consumed.body,
             type=consumed.type or OUTBOX_TYPE,
@@ -113,7 +146,6 @@ class Results:
             headers={**_carried(consumed), "reason": reason[:MAX_REASON]},
         )
         await self._insist(lambda: self._publish(self._names.dead, parcel))
-        consumed.ack()
 
     async def look_up(self, key: bytes) -> tuple[Mapping[str, Any], bool] | None:
         """Return entry and whether it is settled, or ``None``; insists until the journal answers."""
@@ -136,7 +168,8 @@ class Results:
             wanted = [message.queues.get(kind, configured), message.queues.get("results", names.results)]
         return [queue for queue in wanted if queue]
 
-    async def _publish_retry(self, work: Work, entry: Mapping[str, Any]) -> None:
+    async def _publish_retry(self, work: Work, entry: Mapping[str, Any]) -> str | None:
+        """Publish the retry copy; return why, if it could not be put anywhere."""
         properties = work.message.properties
         changes = {
             "results": _results(work.message, entry),
@@ -147,45 +180,78 @@ class Results:
             work, encode_outbox(work.message, changes), OUTBOX_TYPE, message_id=_derived_id(work.key, b"retry")
         )
         due_at = parse_time(entry["next"])
-        await self._insist(lambda: self._publish_delayed(parcel, due_at))
-
-    async def _publish_result(self, queue: str, parcel: Parcel) -> None:
         try:
-            await self._insist(lambda: self._publish(queue, parcel), unless=UnconfirmedPublish)
-            return
+            await self._insist(lambda: self._publish_delayed(parcel, due_at), refusals=MAX_REFUSALS)
         except UnconfirmedPublish as error:
-            reason = str(error)
-        if self._declare is not None:
-            try:
-                await self._declare(queue)
-                await self._insist(lambda: self._publish(queue, parcel), unless=UnconfirmedPublish)
-                return
-            except BrokerError as error:
-                reason = str(error)
-        dead = replace(parcel, headers={**parcel.headers, "reason": f"queue {queue}: {reason}"[:MAX_REASON]})
-        await self._insist(lambda: self._publish(self._names.dead, dead))
+            return await self._move_aside(work, parcel, f"deferred, but the queue refuses it: {error}")
+        return None
 
-    async def _publish(self, queue: str, parcel: Parcel) -> None:
-        await self._queues.publish(queue, parcel, timeout_s=PUBLISH_TIMEOUT_S)
+    async def _publish_result(self, work: Work, entry: Mapping[str, Any], queue: str, parcel: Parcel) -> str | None:
+        """Publish a result; return why, if it could not be put anywhere."""
+        refusal = await self._offer(queue, parcel)
+        if isinstance(refusal, TooLarge):
+            parcel = replace(parcel, body=_short_result_body(work.message, entry))
+            refusal = await self._offer(queue, parcel)
+        if refusal is not None and not isinstance(refusal, TooLarge) and self._declare is not None:
+            refusal = await self._declare_and_offer(self._declare, queue, parcel)
+        if refusal is None:
+            return None
+        reason = f"{entry['outcome']}, but queue {queue} refuses the result: {refusal}"
+        return await self._move_aside(work, parcel, reason)
+
+    async def _declare_and_offer(self, declare: Declare, queue: str, parcel: Parcel) -> BrokerError | None:
+        try:
+            await self._insist(lambda: declare(queue))
+        except BrokerError as error:
+            return error
+        return await self._offer(queue, parcel)
+
+    async def _offer(self, queue: str, parcel: Parcel) -> BrokerError | None:
+        """Publish *parcel*, or return why it was refused."""
+        try:
+            await self._insist(lambda: self._publish(queue, parcel), refusals=1)
+        except UnconfirmedPublish as error:
+            return error
+        return None
+
+    async def _move_aside(self, work: Work, parcel: Parcel, reason: str) -> str | None:
+        """Put what was refused into the dead queue; return *reason* if that refuses it too."""
+        self._tell_dead(work.message.message_id, len(parcel.body), reason)
+        dead = replace(parcel, message_id=None, headers={**parcel.headers, "reason": reason[:MAX_REASON]})
+        try:
+            await self._insist(lambda: self._publish(self._names.dead, dead), refusals=MAX_REFUSALS)
+        except UnconfirmedPublish:
+            return reason
+        return None
+
+    def _tell_dead(self, message_id: str, size_bytes: int, reason: str) -> None:
+        self._events.outbox_dead(
+            message_id=message_id or None, queue=self._names.dead, size_bytes=size_bytes, reason=reason
+        )
+
+    async def _publish(self, queue: str, parcel: Parcel, delay_s: float = 0.0) -> None:
+        await self._queues.publish(queue, parcel, timeout_s=PUBLISH_TIMEOUT_S, delay_s=delay_s)
 
     async def _publish_delayed(self, parcel: Parcel, due_at: datetime) -> None:
-        delay_s = max(0.0, (due_at - self._clock()).total_seconds())
-        await self._queues.publish(self._names.outbox, parcel, timeout_s=PUBLISH_TIMEOUT_S, delay_s=delay_s)
+        await self._publish(self._names.outbox, parcel, max(0.0, (due_at - self._clock()).total_seconds()))
 
-    async def _insist(
-        self, action: Callable[[], Awaitable[None]], *, unless: type[BrokerError] | tuple[()] = ()
-    ) -> None:
-        """Do *action* until it succeeds; what is *unless* comes out."""
-        tries = 0
+    async def _insist(self, action: Callable[[], Awaitable[None]], *, refusals: float = math.inf) -> None:
+        """Do *action* until it succeeds, or was refused for the *refusals*-th time, or is too large for ever."""
+        tries = refused = 0
         while True:
             try:
                 await action()
                 return
-            except unless:
-                raise
-            except (BrokerUnavailable, UnconfirmedPublish):
-                await self._sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
-                tries += 1
+            except BrokerUnavailable:
+                pass
+            except UnconfirmedPublish as error:
+                refused += 1
+                if refused >= refusals or (refusals < math.inf and isinstance(error, TooLarge)):
+                    raise
+                if tries >= len(BACKOFF_S):
+                    self._events.delivery_held(reason=str(error))
+            await self._sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+            tries += 1
 
     @staticmethod
     def _parcel(
@@ -199,7 +265,7 @@ class Results:
         return Parcel(
             body=body,
             type=kind,
-            correlation_id=work.message.message_id or work.consumed.correlation_id,
+            correlation_id=_cut(work.message.message_id) or work.consumed.correlation_id,
             message_id=message_id,
             priority=work.consumed.priority,
             headers={**_carried(work.consumed), **headers},
@@ -218,8 +284,19 @@ def _result_body(message: OutboxMessage, entry: Mapping[str, Any]) -> bytes:
     return encode_result(message, _results(message, entry), found)
 
 
+def _short_result_body(message: OutboxMessage, entry: Mapping[str, Any]) -> bytes:
+    """Return the result without what may be large: content asked for by ``keepmime``, and ``extracted``."""
+    properties = {name: value for name, value in message.properties.items() if name != "extracted"}
+    short = replace(message, properties=properties, keep_content=False)
+    return encode_result(short, _results(message, entry), None)
+
+
 def _results(message: OutboxMessage, entry: Mapping[str, Any]) -> list[Any]:
     return [*(message.properties.get("results") or []), entry["result"]]
+
+
+def _cut(message_id: str) -> str:
+    return message_id.encode()[:MAX_CORRELATION_ID].decode(errors="ignore")
 
 
 def _derived_id(key: bytes, purpose: bytes) -> str:

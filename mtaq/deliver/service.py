@@ -18,7 +18,7 @@ from mtaq.deliver.attempt import Attempts
 from mtaq.deliver.classify import Attempt, judge
 from mtaq.deliver.dispatch import Dispatcher, Stopped
 from mtaq.deliver.ending import Ending
-from mtaq.deliver.intake import check_queues, key_of, must_ask_journal
+from mtaq.deliver.intake import key_of, must_ask_journal, understand
 from mtaq.deliver.opening import Opener
 from mtaq.deliver.ports import (
     Claims,
@@ -35,14 +35,17 @@ from mtaq.deliver.report import Reporter
 from mtaq.deliver.results import Results, Work, make_entry
 from mtaq.deliver.route import Router
 from mtaq.deliver.schedule import Turn, turn_of
-from mtaq.model.codec import decode_outbox
 from mtaq.model.errors import BadMessage
 from mtaq.model.message import OutboxMessage
-from mtaq.model.parcel import Consumed
+from mtaq.model.parcel import BrokerState, Consumed
 from mtaq.telemetry.events import EventLog
 
-#: How often a message is looked at again that somebody else is working on.
+#: How often, and how many times, a message is looked at again that somebody else is working on. Then it is sent away
+#: for a while: a process that stands still shall not fill the hands of the others with what it holds.
 CLAIM_POLL_S = 0.5
+CLAIM_POLLS = 120
+SET_ASIDE_S = 60.0
+JOURNAL_POLL_S = 0.5
 #: How long a message is kept after a bug met its results, before it is given back: a fault that comes back every time
 #: shall not spin.
 BUG_PAUSE_S = 30.0
@@ -92,6 +95,7 @@ class DeliveryService:
         self._prefetch = prefetch
         self._queues = queues
         self._claims = claims
+        self._journal = journal
         self._events = events
         self._clock = clock
         self._rng = rng
@@ -107,7 +111,9 @@ class DeliveryService:
         )
         self._dispatcher = Dispatcher(options, opener=self._opener)
         self._attempts = Attempts(options, router=self._router, dispatcher=self._dispatcher, events=events, rng=rng)
-        self._results = Results(names, queues=queues, journal=journal, declare=declare, clock=clock, sleep=sleep)
+        self._results = Results(
+            names, queues=queues, journal=journal, declare=declare, events=events, clock=clock, sleep=sleep
+        )
         self._reporter = Reporter(events)
         self._consumer: Consumer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,10 +151,9 @@ class DeliveryService:
         task.add_done_callback(self._tasks.discard)
 
     async def _handle(self, consumed: Consumed) -> None:
-        started = self._loop.time()
         acked = False
         try:
-            acked = await self._claimed(consumed, started)
+            acked = await self._claimed(consumed)
         except Stopped:
             pass
         except Exception as error:  # the top of a message's life: it stays queued
@@ -158,41 +163,45 @@ class DeliveryService:
             if not acked:
                 consumed.requeue()
 
-    async def _claimed(self, consumed: Consumed, started: float) -> bool:
+    async def _claimed(self, consumed: Consumed) -> bool:
         """Work on a message while nobody else does; return whether it has been acked."""
         key = key_of(consumed)
-        contested = False
+        polls = 0
         while not self._claims.take(key):
             # Another process, or this one before it lost the broker, is at it: its journal entry will tell.
-            contested = True
-            if self._stopping or self._loop.time() - started > self._options.delivery_attempt_timeout:
+            if self._stopping or consumed.is_stale:
                 return False
+            if polls >= CLAIM_POLLS and consumed.message_id:
+                await self._results.set_aside(consumed, SET_ASIDE_S)
+                return True
             await self._sleep(CLAIM_POLL_S)
+            polls += 1
         try:
-            await self._understood(consumed, key, contested, started)
+            await self._understood(consumed, key, contested=polls > 0)
         finally:
             self._claims.release(key)
         return True
 
-    async def _understood(self, consumed: Consumed, key: bytes, contested: bool, started: float) -> None:
+    async def _understood(self, consumed: Consumed, key: bytes, *, contested: bool) -> None:
         try:
-            message = decode_outbox(consumed.body)
-            check_queues(message, self._names.outbox)
-            work = Work(consumed, key, message)
-            if must_ask_journal(consumed, attempts=message.attempts, contested=contested):
+            work = Work(consumed, key, self._read(consumed))
+            if must_ask_journal(consumed, attempts=work.message.attempts, contested=contested):
                 known = await self._results.look_up(key)
                 if known is not None:
                     await self._again(work, *known)
                     return
-            await self._scheduled(work, started)
+            await self._scheduled(work)
         except BadMessage as error:
-            self._events.outbox_dead(
-                message_id=consumed.correlation_id or None,
-                queue=self._names.dead,
-                size_bytes=len(consumed.body),
-                reason=str(error),
-            )
             await self._results.bury(consumed, str(error))
+
+    def _read(self, consumed: Consumed) -> OutboxMessage:
+        try:
+            return understand(consumed, self._names.outbox)
+        except (BadMessage, MemoryError):
+            raise
+        except Exception as error:  # it would come back every time
+            self._events.bug(error, message_id=consumed.correlation_id)
+            raise BadMessage(f"internal error, logged as a bug: {type(error).__name__}") from error
 
     async def _again(self, work: Work, entry: Mapping[str, Any], settled: bool) -> None:
         """It was attempted before: finish what follows, if that is not done yet, and do not send it again."""
@@ -209,18 +218,27 @@ class DeliveryService:
         else:
             await self._results.follow_up(work, entry)
 
-    async def _scheduled(self, work: Work, started: float) -> None:
+    async def _scheduled(self, work: Work) -> None:
         max_delivertime = timedelta(seconds=self._options.max_delivertime)
         turn = turn_of(work.message, now=self._clock(), max_delivertime=max_delivertime)
         if turn.action == "park":
             assert turn.until is not None, "park always says until when"
             await self._results.park(work, turn.until)
             return
+        await self._wait_for_journal()
+        started = self._loop.time()
         site = ""
         ending = _EXPIRED
         if turn.action == "attempt":
             ending, site = await self._attempted(work.message, started)
         await self._concluded(work, ending, turn, site, started)
+
+    async def _wait_for_journal(self) -> None:
+        """Begin nothing whose outcome could not be noted: sent again after a restart, it would be sent twice."""
+        while self._journal.state is BrokerState.DOWN:
+            if self._stopping:
+                raise Stopped
+            await self._sleep(JOURNAL_POLL_S)
 
     async def _attempted(self, message: OutboxMessage, started: float) -> tuple[Ending, str]:
         deadline = started + self._options.delivery_attempt_timeout
@@ -239,5 +257,7 @@ class DeliveryService:
             duration_ms=int((self._loop.time() - started) * 1000),
         )
         outcome = judge(ending, work.message, attempt, now=self._clock(), options=self._options, rng=self._rng)
+        entry = make_entry(outcome, turn.seen_at)
+        await self._results.record(work, entry)  # before anything else: whoever dies now must not send it again
         self._reporter.report(work.message, ending, outcome, site)
-        await self._results.conclude(work, make_entry(outcome, turn.seen_at))
+        await self._results.follow_up(work, entry)

@@ -54,6 +54,10 @@ class Consumed(Protocol):
         """Has the broker handed it out before? That consumer may have acted on it."""
 
     @property
+    def is_stale(self) -> bool:
+        """Has the connection it came by been lost? Settling does nothing any more, and it is handed out again."""
+
+    @property
     def type(self) -> str:
         """AMQP ``type``, or empty."""
 

@@ -96,8 +96,20 @@ class EventLog:
         """A mapped local address cannot be bound; the default addresses are used."""
         self._emit(words.DELIVERY_FALLBACK, fields)
 
+    def delivery_held(self, **fields: Unpack[Fields]) -> None:
+        """The broker keeps refusing what follows from an attempt."""
+        self._emit(words.DELIVERY_HELD, fields)
+
+    def journal_lost(self, **fields: Unpack[Fields]) -> None:
+        """The delivery journal cannot be written."""
+        self._emit(words.JOURNAL_LOST, fields)
+
+    def journal_restored(self, **fields: Unpack[Fields]) -> None:
+        """The delivery journal works again."""
+        self._emit(words.JOURNAL_RESTORED, fields)
+
     def outbox_dead(self, **fields: Unpack[Fields]) -> None:
-        """A message in the outbox could not be understood and was moved aside."""
+        """A message of the outbox was moved to the dead queue."""
         self._emit(words.OUTBOX_DEAD, fields)
 
     def broker_lost(self, **fields: Unpack[Fields]) -> None:

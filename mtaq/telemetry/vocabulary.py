@@ -130,10 +130,23 @@ DELIVERY_FALLBACK = Event(
     "The local address that the message came in on cannot be bound; the default addresses are used.",
     "message_id forward_path local_ip egress_source error",
 )
+DELIVERY_HELD = Event(
+    "delivery.held",
+    WARNING,
+    "The broker keeps refusing what follows from an attempt; the message stays in the outbox, and it is offered again.",
+    "reason",
+)
+JOURNAL_LOST = Event(
+    "journal.lost",
+    ERROR,
+    "The delivery journal cannot be written; no attempt is begun until it can.",
+    "reason",
+)
+JOURNAL_RESTORED = Event("journal.restored", INFO, "The delivery journal works again.", "")
 OUTBOX_DEAD = Event(
     "outbox.dead",
     WARNING,
-    "A message in the outbox could not be understood and was moved aside.",
+    "A message in the outbox could not be understood, or what follows from it not published; it was moved aside.",
     "message_id queue size_bytes reason",
 )
 BROKER_LOST = Event("broker.lost", ERROR, "The broker is away or takes nothing.", "broker reason error")

@@ -14,7 +14,8 @@ import pytest
 
 from mtaq.broker.claims import Claims
 from mtaq.broker.journal import Journal
-from mtaq.model.errors import BrokerUnavailable, NoSuchDomain, ResolverTimeout
+from mtaq.model.errors import BrokerUnavailable, NoSuchDomain, ResolverTimeout, TopologyMismatch
+from mtaq.model.parcel import BrokerState
 from mtaq.model.times import format_time
 from tests.support.delivery import NAMES, START, World, options, outbox_json
 from tests.support.fake_mx import FakeMx, Script
@@ -79,6 +80,43 @@ async def test_nothing_is_published_before_the_journal_has_it():
         assert world.slept == [0.5, 1.0, 2.0]
         assert world.history == ["record", "publish success", "publish results", "settle", "ack"]
         assert len(mx.mail) == 1
+
+
+async def test_no_attempt_begins_while_the_journal_cannot_be_written():
+    """What is sent then would be sent again after a restart; it goes out when the disk has room again."""
+    async with relay() as (world, mx):
+        world.journal.state = BrokerState.DOWN
+        consumed = world.queues.hand_out(outbox_json())
+        while len(world.slept) < 10:
+            await asyncio.sleep(0.001)
+        assert mx.dialogs == []
+        world.journal.state = BrokerState.UP
+        assert await consumed.outcome() == "ack"
+        assert len(mx.mail) == 1
+
+
+async def test_who_waits_for_the_journal_is_given_back_when_stopping():
+    """Nothing was begun."""
+    async with relay() as (world, mx):
+        world.journal.state = BrokerState.DOWN
+        consumed = world.queues.hand_out(outbox_json())
+        while not world.slept:
+            await asyncio.sleep(0.001)
+        await world.service.stop(grace_s=20)
+        assert consumed.settled.result() == "requeue"
+        assert mx.dialogs == []
+
+
+async def test_the_journal_has_it_before_anything_else_is_done():
+    """A bug in the reporting comes too late to have the mail sent again."""
+    async with relay() as (world, mx):
+        message, report = outbox_json(), world.service._reporter.report
+        world.service._reporter.report = lambda *_: 1 / 0
+        assert await world.deliver(message, message_id="m1") == "requeue"
+        world.service._reporter.report = report
+        assert await world.deliver(message, message_id="m1", redelivered=True) == "ack"
+        assert len(mx.mail) == 1
+        assert len(world.queues.stored["success"]) == 1
 
 
 # Once, and only once.
@@ -166,11 +204,43 @@ async def test_a_script_that_published_again_says_so():
         assert len(mx.mail) == 1
 
 
-async def test_a_message_in_other_hands_for_too_long_is_given_back():
-    """Somebody else works on it; the broker will hand it out again."""
-    async with relay(delivery_attempt_timeout=0) as (world, _):
+async def test_a_message_in_other_hands_for_long_is_sent_away_for_a_while():
+    """It keeps its identity and says that it may have been dealt with; until then it took up a place here."""
+    async with relay() as (world, mx):
+        take, world.claims.take = world.claims.take, lambda key: False
+        assert await world.deliver(outbox_json(), message_id="m1", headers={"traceparent": "t"}) == "ack"
+        assert world.history == ["publish outbox", "ack"]
+        [away] = world.queues.stored["outbox"]
+        assert (away.delay_s, away.json, away.parcel.message_id) == (60, outbox_json(), "m1")
+        assert away.parcel.headers == {"traceparent": "t", "redelivered": True}
+        world.claims.take = take
+        for _ in range(2):
+            await world.deliver(away.parcel.body, message_id="m1", headers=dict(away.parcel.headers))
+        assert len(mx.mail) == 1
+
+
+async def test_without_an_identity_a_message_in_other_hands_waits():
+    """Sent away, or given back, it could be taken for the other one and never be sent."""
+    async with relay() as (world, mx):
+        take, world.claims.take = world.claims.take, lambda key: False
+        consumed = world.queues.hand_out(outbox_json(), message_id="")
+        while len(world.slept) < 200:
+            await asyncio.sleep(0.001)
+        assert not consumed.settled.done()
+        world.claims.take = take
+        assert await consumed.outcome() == "ack"
+        assert len(mx.mail) == 1
+
+
+async def test_who_waits_for_a_claim_on_a_lost_connection_goes_away():
+    """The broker hands the message out again: each loss of the connection would add one that waits."""
+    async with relay() as (world, _):
         world.claims.take = lambda key: False
-        assert await world.deliver(outbox_json()) == "requeue"
+        consumed = world.queues.hand_out(outbox_json(), message_id="m1")
+        while len(world.slept) < 3:
+            await asyncio.sleep(0.001)
+        consumed.is_stale = True
+        assert await consumed.outcome() == "requeue"
 
 
 async def test_with_the_real_journal_across_a_restart(tmp_path: Path):
@@ -324,6 +394,8 @@ async def test_addresses_are_checked_before_sending(properties, options_changed,
         orjson.dumps(outbox_json(queues={"success": "outbox"})),
         orjson.dumps(outbox_json(queues={"success": "outbox.delay.3"})),
         orjson.dumps(outbox_json(queues={"results": "amq.rabbitmq.trace"})),
+        orjson.dumps(outbox_json())[:-1] + b',"deep":' + b"[" * 300 + b"]" * 300 + b"}",
+        orjson.dumps(outbox_json())[:-1] + b',"results":[' + b"[" * 300 + b"]" * 300 + b"]}",
     ],
 )
 async def test_what_cannot_be_understood_goes_to_the_dead_queue(body):
@@ -336,6 +408,15 @@ async def test_what_cannot_be_understood_goes_to_the_dead_queue(body):
         assert world.history == ["publish dead", "ack"]
         assert len(world.lines.of("outbox.dead")) == 1
         assert mx.dialogs == []
+
+
+async def test_what_breaks_the_decoder_is_dead_and_a_bug(monkeypatch):
+    """It would break it every time; nobody's place is taken by it for ever."""
+    monkeypatch.setattr("mtaq.deliver.service.understand", lambda *_: 1 / 0)
+    async with relay() as (world, _):
+        assert await world.deliver(outbox_json()) == "ack"
+        assert "ZeroDivisionError" in world.queues.stored["dead"][0].parcel.headers["reason"]
+        assert len(world.lines.of("bug")) == 1
 
 
 async def test_a_bug_defers_and_is_logged():
@@ -421,6 +502,118 @@ async def test_a_missing_queue_that_may_not_be_declared_makes_the_result_dead():
         assert dead.json["results"][0]["code"] == 250
         assert "mine" in dead.parcel.headers["reason"]
         assert world.history == ["record", "publish dead", "publish results", "settle", "ack"]
+
+
+async def test_a_queue_that_cannot_be_declared_makes_the_result_dead():
+    """A name that no queue can have, or another type of queue."""
+    async with relay(declare=True) as (world, _):
+        world.queues.missing = {"mine"}
+        world.queues.not_declared = [TopologyMismatch("no such name")]
+        await world.deliver(outbox_json(queues={"success": "mine"}))
+        assert "no such name" in world.queues.stored["dead"][0].parcel.headers["reason"]
+
+
+async def test_a_broker_lost_while_declaring_does_not_make_the_result_dead():
+    """It is declared later."""
+    async with relay(declare=True) as (world, _):
+        world.queues.missing = {"mine"}
+        world.queues.not_declared = [BrokerUnavailable("away")] * 3
+        await world.deliver(outbox_json(queues={"success": "mine"}))
+        assert len(world.queues.stored["mine"]) == 1
+        assert world.queues.stored["dead"] == []
+
+
+async def test_a_retry_copy_that_is_refused_for_long_goes_to_the_dead_queue():
+    """With its history and the reason; nothing is lost, and its place is free for others."""
+    async with relay(TRANSIENT) as (world, mx):
+        world.queues.missing = {"outbox"}
+        assert await world.deliver(outbox_json(), message_id="m1") == "ack"
+        [dead] = world.queues.stored["dead"]
+        assert dead.json["results"][0]["code"] == 450
+        assert dead.json["mime"] == outbox_json()["mime"]
+        assert dead.json["nextattempt"]["time"]
+        assert "no queue outbox" in dead.parcel.headers["reason"]
+        assert len(world.slept) == 9
+        assert world.history == ["record", "publish dead", "publish retry", "settle", "ack"]
+        assert "no queue outbox" in world.lines.of("outbox.dead")[0]["reason"]
+        assert len(mx.dialogs) == 1
+
+
+async def test_a_retry_copy_is_offered_again_before_its_refusal_is_believed():
+    """A queue that is full for a minute is no reason to give up."""
+    async with relay(TRANSIENT) as (world, _):
+        world.queues.missing = {"outbox"}
+        consumed = world.queues.hand_out(outbox_json())
+        while len(world.slept) < 5:
+            await asyncio.sleep(0.001)
+        world.queues.missing.clear()
+        assert await consumed.outcome() == "ack"
+        assert len(world.queues.stored["outbox"]) == 1
+        assert world.queues.stored["dead"] == []
+
+
+async def test_a_retry_copy_that_is_too_large_leaves_the_message_as_it_came():
+    """Its history made it so; the dead queue would refuse it likewise, so it gets what the outbox held."""
+    async with relay(TRANSIENT) as (world, _):
+        message = outbox_json()
+        world.queues.most_bytes = len(orjson.dumps(message))
+        assert await world.deliver(message) == "ack"
+        [dead] = world.queues.stored["dead"]
+        assert dead.json == message
+        assert "deferred" in dead.parcel.headers["reason"]
+        assert world.slept == []
+
+
+@pytest.mark.parametrize("keepmime", [True, False])
+async def test_a_result_that_is_too_large_comes_without_what_is_large(keepmime):
+    """Content and ``extracted`` are left out of it; it is not lost and holds nothing up."""
+    async with relay() as (world, _):
+        message = outbox_json(keepmime=keepmime, mime="Subject: " + "x" * 5000 + "\r\n\r\n")
+        world.queues.most_bytes = 5000
+        assert await world.deliver(message) == "ack"
+        result = world.queues.stored["success"][0].json
+        assert result["results"][0]["code"] == 250
+        assert not {"mime", "extracted"} & result.keys()
+        assert len(world.queues.stored["results"]) == 1
+        assert world.slept == []
+
+
+async def test_a_result_that_nothing_makes_small_enough_leaves_the_message_as_it_came():
+    """The reason says that it was delivered."""
+    async with relay() as (world, mx):
+        message = outbox_json(large="x" * 5000)
+        world.queues.most_bytes = len(orjson.dumps(message))
+        assert await world.deliver(message) == "ack"
+        [dead] = world.queues.stored["dead"]
+        assert dead.json == message
+        assert "delivered, but queue success" in dead.parcel.headers["reason"]
+        assert "delivered, but queue results" in dead.parcel.headers["reason"]
+        assert len(mx.mail) == 1
+
+
+async def test_while_the_dead_queue_refuses_the_message_stays():
+    """It is said, and offered again and again; nothing is acked."""
+    async with relay() as (world, _):
+        world.queues.missing = {"dead"}
+        consumed = world.queues.hand_out(b"not JSON")
+        while len(world.slept) < 20:
+            await asyncio.sleep(0.001)
+        assert not consumed.settled.done()
+        assert "no queue dead" in world.lines.of("delivery.held")[0]["reason"]
+        world.queues.missing.clear()
+        assert await consumed.outcome() == "ack"
+        assert len(world.queues.stored["dead"]) == 1
+
+
+async def test_a_message_id_longer_than_amqp_allows_is_cut_on_the_result():
+    """In the JSON it is whole."""
+    async with relay() as (world, _):
+        message = outbox_json()
+        message["message-id"] = "ü" * 200
+        assert await world.deliver(message) == "ack"
+        [stored] = world.queues.stored["success"]
+        assert stored.parcel.correlation_id == "ü" * 127
+        assert stored.json["message-id"] == "ü" * 200
 
 
 async def test_keepmime_keeps_the_content_in_the_result():

@@ -18,8 +18,8 @@ import orjson
 from mtaq.config import DeliverOptions, DeliveryTimeouts
 from mtaq.deliver.ports import DeliveryNames, MailHost, Surroundings
 from mtaq.deliver.service import DeliveryService
-from mtaq.model.errors import BrokerUnavailable, NoSuchDomain, UnconfirmedPublish
-from mtaq.model.parcel import OUTBOX_TYPE, Consumed, Parcel
+from mtaq.model.errors import BrokerUnavailable, NoSuchDomain, TooLarge, UnconfirmedPublish
+from mtaq.model.parcel import OUTBOX_TYPE, BrokerState, Consumed, Parcel
 from mtaq.net.addresses import is_own, is_private
 from mtaq.net.connect import connect
 from mtaq.net.tls import client_context
@@ -65,6 +65,7 @@ class FakeConsumed:
         self.queue = "outbox"
         self.body = body
         self.redelivered = redelivered
+        self.is_stale = False
         self.type = OUTBOX_TYPE
         self.correlation_id = "test.1"
         self.message_id = message_id
@@ -111,6 +112,8 @@ class FakeQueues:
     Attributes:
         stored: What was published, by queue.
         missing: Queues that do not exist.
+        not_declared: What ``declare`` raises, in turn, before it works.
+        most_bytes: Larger bodies are refused.
         down: While true nothing can be published.
         history: What happened, in order, shared with the journal.
     """
@@ -119,6 +122,8 @@ class FakeQueues:
         self.stored: defaultdict[str, list[Stored]] = defaultdict(list)
         self.missing: set[str] = set()
         self.declared: list[str] = []
+        self.not_declared: list[Exception] = []
+        self.most_bytes = 1 << 30
         self.down = False
         self.history = history
         self.consuming = False
@@ -132,6 +137,8 @@ class FakeQueues:
             raise BrokerUnavailable("away")
         if queue in self.missing:
             raise UnconfirmedPublish(f"no queue {queue}")
+        if len(parcel.body) > self.most_bytes:
+            raise TooLarge(f"{len(parcel.body)} bytes")
         self.history.append(f"publish {queue}")
         self.stored[queue].append(Stored(parcel, delay_s))
 
@@ -148,6 +155,8 @@ class FakeQueues:
 
     async def declare(self, queue: str) -> None:
         """Create a missing queue."""
+        if self.not_declared:
+            raise self.not_declared.pop(0)
         self.declared.append(queue)
         self.missing.discard(queue)
 
@@ -187,6 +196,7 @@ class FakeJournal:
     def __init__(self, history: list[str]) -> None:
         self.entries: dict[bytes, FakeEntry] = {}
         self.failures: list[Exception] = []
+        self.state = BrokerState.UP
         self.asked = 0
         self._history = history
 

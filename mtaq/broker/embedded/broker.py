@@ -191,6 +191,11 @@ class EmbeddedMessage:
         return bool(self._row.redelivered)
 
     @property
+    def is_stale(self) -> bool:
+        """Never: a process keeps what it was handed until it ends."""
+        return False
+
+    @property
     def priority(self) -> int:
         """As it was published."""
         return self._row.priority

@@ -48,6 +48,11 @@ class RabbitMQMessage:
         self._batch = batch
 
     @property
+    def is_stale(self) -> bool:
+        """Its channel is gone."""
+        return bool(self._batch.channel.is_closed)
+
+    @property
     def type(self) -> str:
         """AMQP ``type``."""
         return self._properties.message_type or ""
