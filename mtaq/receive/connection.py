@@ -110,12 +110,10 @@ class SmtpConnection(SMTP):
         return self.tls is None  # TLS has no half-closed connection
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Forget the connection; its publish, if any, runs on. May be called twice."""
+        """Forget the connection; its publish, if any, runs on and keeps the slot. May be called twice."""
         self.transport = None
         self._service.closed(self, error)
-        if self._slot is not None:
-            self._service.release(self._slot)
-            self._slot = None
+        self._release_slot()
 
     def pause_writing(self) -> None:
         """The client does not read our replies: work on none of its commands until it does."""
@@ -236,6 +234,13 @@ class SmtpConnection(SMTP):
             self.smtp.refuse(self._farewell)
         self._advance()
         self._close_if_half_closed()
+        self._release_slot()
+
+    def _release_slot(self) -> None:
+        """Free the slot, once nothing of the connection is left: a content being stored takes memory like a client."""
+        if self._slot is not None and self._task is None and self.transport is None:
+            self._service.release(self._slot)
+            self._slot = None
 
     @property
     def _is_open(self) -> bool:
@@ -297,6 +302,7 @@ class SmtpConnection(SMTP):
             return
         self._task = None
         if self.transport is None:  # lost since
+            self._release_slot()
             return
         self.transport = cast(asyncio.Transport, secured)
         self._read_paused = False

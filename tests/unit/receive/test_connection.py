@@ -116,6 +116,19 @@ async def test_commands_behind_the_answer_of_a_vanished_client_are_not_obeyed() 
     assert len(scene.closed_lines()) == 1
 
 
+async def test_a_vanished_client_keeps_its_slot_while_its_message_is_stored() -> None:
+    """Who sends, vanishes and comes again cannot have more messages in memory than there are slots."""
+    scene = Scene().open()
+    scene.connection.data_received(b"EHLO client.test\r\n" + TRANSACTION)
+    await scene.until_published(1)
+    [task] = scene.service._tasks
+    scene.connection.connection_lost(None)
+    assert scene.slots.released == []
+    scene.broker.settle(0)
+    await task
+    assert scene.slots.released == [7]
+
+
 async def test_starttls_pipelined_by_a_vanished_client_is_no_bug() -> None:
     """STARTTLS behind the message of a client that is gone: nothing fails."""
     scene = Scene().open(policy(smtp_range="127.0.0.0/8", starttls=True))
