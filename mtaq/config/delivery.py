@@ -83,8 +83,8 @@ class DeliverOptions:
         doc="Longest waits for the peer, one per phase; what is not named keeps its default.")
     delivery_attempt_timeout: int = option(
         seconds, "1500", unit="seconds", reload=True,
-        doc="Longest time from consumption to result, further MX hosts included. Keep it below the broker's "
-            "`consumer_timeout`, 1800 as RabbitMQ is installed.")
+        doc="Longest time for one attempt, further MX hosts included; what has been sent whole has the time of `dot` "
+            "besides. Keep it below the broker's `consumer_timeout`, 1800 as RabbitMQ is installed.")
     delivery_allow_private: bool = option(
         boolean, "false", reload=True,
         doc="Whether an MX look-up may lead to loopback, private or own addresses. "

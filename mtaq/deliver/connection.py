@@ -25,6 +25,8 @@ from mtaq.smtp.client_session import ClientSession
 
 #: Taking leave is a courtesy (RFC 5321 §4.1.1.10); nobody waits long for the answer.
 QUIT_TIMEOUT_S = 1.0
+#: Behind a time-out: enough for the event loop to fetch what has arrived.
+LAST_LOOK_S = 0.05
 
 _STATUS: dict[ResultWord, str] = {"timeout": "4.4.2", "lost": "4.4.2", "invalid": "4.5.0", "error": "4.7.0"}
 
@@ -130,7 +132,8 @@ class Connection:
         """Make one transaction; return how it ended for each forward-path.
 
         Args:
-            deadline: The loop's time at which to give up in any case.
+            deadline: The loop's time at which to give up, unless the whole content has been sent: the answer to the
+                final dot is waited for as long as the timeouts say.
         """
         session = self._session
         objection = session.objection(transaction)
@@ -179,7 +182,9 @@ class Connection:
             if not session.waiting:
                 return
             replies = session.replies
-            until = min(deadline, self._now() + getattr(self._timeouts, session.phase))
+            until = self._now() + getattr(self._timeouts, session.phase)
+            if session.phase != "dot":  # who gives up behind the final dot sends twice (RFC 5321 §4.5.3.2.6)
+                until = min(deadline, until)
             while session.replies == replies:
                 session.receive_data(await self._read(until))
 
@@ -208,11 +213,24 @@ class Connection:
 
     async def _read(self, until: float) -> bytes:
         reading, self._reading = self._reading, None
-        async with asyncio.timeout_at(until):
-            data = await (reading if reading is not None else self._stream.read())
+        try:
+            async with asyncio.timeout_at(until):
+                data = await (reading if reading is not None else self._stream.read())
+        except TimeoutError:
+            data = await self._read_late(reading)
         if not data:
             raise PeerClosed("the mail host closed the connection")
         return data
+
+    async def _read_late(self, reading: asyncio.Future[bytes] | None) -> bytes:
+        """Look once more: if this process stood still, the answer may be here, and a 250 overlooked is a mail twice."""
+        if reading is None or not reading.done() or reading.cancelled():
+            reading = asyncio.ensure_future(self._stream.read())
+        await asyncio.wait({reading}, timeout=LAST_LOOK_S)
+        if not reading.done():
+            reading.cancel()
+            raise TimeoutError
+        return reading.result()
 
     async def rest(self, wake: asyncio.Future[bool], idle_s: float) -> None:
         """Wait for *wake*, at most *idle_s*. When the peer speaks or closes meanwhile, ``usable`` turns false."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +21,34 @@ from tests.support.fake_mx import OK, FakeMx, Script
 
 #: Short enough for a test that waits for it, long enough for a slow machine that does not.
 SOON = DeliveryTimeouts(*[0.5] * 10)
+
+
+class StubbornMx:
+    """A mail host in a thread of its own, which answers when told to while our event loop stands still."""
+
+    def __enter__(self) -> StubbornMx:
+        self.dot_came, self.may_answer = threading.Event(), threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        peer, _ = self._socket.accept()
+        with peer, peer.makefile("rb") as lines:
+            peer.sendall(b"220 mx\r\n")
+            in_content = False
+            for line in lines:
+                if in_content and line != b".\r\n":
+                    continue
+                if in_content:
+                    self.dot_came.set()
+                    self.may_answer.wait(20)
+                in_content = line == b"DATA\r\n"
+                peer.sendall(b"354 go\r\n" if in_content else b"250 ok\r\n")
 
 
 @asynccontextmanager
@@ -214,8 +245,37 @@ async def test_slow_bytes_do_not_stretch_a_phase():
 
 async def test_an_attempt_has_its_own_time():
     """The attempt's time-out ends whatever goes on, and the state says what that was."""
-    result = await refused(Script(stall=frozenset({"content"})), delivery_attempt_timeout=1)
-    assert (result["state"], result["result"]) == ("message", "timeout")
+    result = await refused(Script(stall=frozenset({"DATA"})), delivery_attempt_timeout=1)
+    assert (result["state"], result["result"]) == ("data", "timeout")
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_behind_the_final_dot_the_attempts_time_does_not_count(size):
+    """Who gives up there sends twice: the answer has the time of ``dot``, however late the transaction began."""
+    async with relay(delivery_attempt_timeout=1) as (world, mx):
+        mx.gate.clear()
+        consumed = world.queues.hand_out(outbox_json(mime="Subject: hi\r\n\r\n" + "x\r\n" * size))
+        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1] == "DATA")
+        await asyncio.sleep(1.2)
+        mx.gate.set()
+        await consumed.outcome()
+        assert world.result("success")["code"] == 250
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_an_answer_that_came_while_the_process_stood_still_counts(size):
+    """Frozen beyond the time for the final dot: the 250 is there when it goes on, and the mail is not sent twice."""
+    with StubbornMx() as mx:
+        timeouts = options().delivery_timeouts._replace(dot=0.5)
+        async with World(options=options(delivery_port=mx.port, delivery_timeouts=timeouts)) as world:
+            world.resolver.add("example.com", (10, "mx.example.com", "127.0.0.1"))
+            consumed = world.queues.hand_out(outbox_json(mime="Subject: hi\r\n\r\n" + "x\r\n" * size))
+            await asyncio.to_thread(mx.dot_came.wait, 20)
+            await asyncio.sleep(0.05)  # so that the answer is being waited for
+            mx.may_answer.set()
+            time.sleep(1)  # the event loop is to stand still
+            await consumed.outcome()
+            assert world.result("success")["code"] == 250
 
 
 async def test_an_early_refusal_stops_the_content():
