@@ -1,0 +1,103 @@
+"""Which servers run, and who is loaded when: in turn, so that whatever else happens on the machine meets them all."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks.load import Case
+from tests.benchmarks.measure import Measurement, Server, measure
+from tests.benchmarks.peers import PostfixIntake, PostfixRelay, SmtpSink, can_run_postfix
+from tests.benchmarks.relay import MtaqIntake, MtaqRelay
+from tests.support.rabbitmq import RabbitNode, running_node
+
+#: The servers, in the order in which they are loaded.
+SERVERS = ("smtp-sink", "postfix", "mtaq")
+
+#: How long one load lasts, about. Short ones before it warm up, and tell how many messages that takes.
+LOAD_S = 10.0
+_TRIAL_S = 1.0
+_FIRST_MESSAGES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs while a benchmark does.
+
+    Attributes:
+        servers: To be loaded in turn.
+        node: mtaq's RabbitMQ node; ``None`` when mtaq is not measured.
+    """
+
+    servers: Sequence[Server]
+    node: RabbitNode | None
+
+
+@contextlib.contextmanager
+def running(what: str, names: Sequence[str], *, sessions: int) -> Iterator[Running]:
+    """Start the servers called *names* for ``intake`` or ``relay``; afterwards nothing of them is left."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="mtaq-bench-", ignore_cleanup_errors=True))
+        )
+        folder.chmod(0o711)  # Postfix's user goes through it
+        sink = SmtpSink(folder, sessions=sessions)
+        stack.callback(sink.stop)
+        sink.start()
+        servers: list[Server] = [sink] if "smtp-sink" in names else []
+        if "postfix" in names and can_run_postfix():
+            servers.append(_postfix(stack, what, folder, sessions, sink))
+        elif "postfix" in names:
+            print("postfix is left out: to start one of our own takes root", file=sys.stderr)
+        node = None
+        if "mtaq" in names:
+            node = stack.enter_context(running_node(folder / "rabbitmq"))
+            servers.append(_mtaq(stack, what, folder, node, sink))
+        yield Running(servers, node)
+
+
+def _postfix(stack: contextlib.ExitStack, what: str, folder: Path, sessions: int, sink: SmtpSink) -> Server:
+    peer: PostfixIntake | PostfixRelay = (
+        PostfixIntake(folder, sessions=sessions)
+        if what == "intake"
+        else PostfixRelay(folder, sessions=sessions, sink=sink)
+    )
+    stack.callback(peer.stop)
+    peer.start()
+    return peer
+
+
+def _mtaq(stack: contextlib.ExitStack, what: str, folder: Path, node: RabbitNode, sink: SmtpSink) -> Server:
+    relay: MtaqIntake | MtaqRelay = MtaqIntake(folder, node) if what == "intake" else MtaqRelay(folder, node, sink=sink)
+    stack.callback(relay.stop)
+    relay.start()
+    return relay
+
+
+def in_turn(servers: Sequence[Server], case: Case, *, rounds: int, messages: int | None) -> Iterator[Measurement]:
+    """
+    Load each server, then each again, *rounds* times.
+
+    Args:
+        servers: All running.
+        case: What is sent.
+        rounds: At least 1.
+        messages: In each load; ``None`` for as many as the server takes in ``LOAD_S`` seconds.
+
+    Raises:
+        LoadFailed: A message was not answered 250.
+    """
+    counts = [messages or _messages_for(server, case) for server in servers]
+    for _ in range(rounds):
+        for server, count in zip(servers, counts, strict=True):
+            yield measure(server, case, count)
+
+
+def _messages_for(server: Server, case: Case) -> int:
+    rate = measure(server, case, _FIRST_MESSAGES).per_s
+    rate = measure(server, case, max(_FIRST_MESSAGES, int(rate * _TRIAL_S))).per_s
+    return max(_FIRST_MESSAGES, int(rate * LOAD_S))
