@@ -133,6 +133,23 @@ def test_the_user_is_dropped_to_and_ports_survive_a_worker(programs: ExitStack, 
     wait_until(lambda: pid not in relay.worker_pids("receive") and relay.greeting().startswith("220"), "a new worker")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_run_directory_with_files_of_another_user_ends_the_instance(programs: ExitStack, tmp_path: Path) -> None:
+    """What the user may not open is named, without a traceback, and the exit status is 77: a restart would not help."""
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    slots = tmp_path / "instance" / "slots-in"
+    slots.parent.mkdir()
+    slots.touch(0o600)
+    relay = Relay(tmp_path, "amqp://127.0.0.1:1/", verb="receive", user="nobody", smtp_threads=1)
+    relay.python, relay.environment = python_for_everybody()
+    start(programs, relay)
+    assert relay.wait() == 77
+    assert f"mtaq: {slots}: Permission denied" in relay.log.read_text()
+    assert "Traceback" not in relay.log.read_text()
+
+
 def python_for_everybody() -> tuple[list[str], dict[str, str]]:
     """Return an interpreter that other users can run too, and the environment in which it finds our packages."""
     if all(parent.stat().st_mode & 0o005 == 0o005 for parent in Path(sys.executable).resolve().parents):
