@@ -80,7 +80,7 @@ def test_a_broker_that_dies_is_never_covered_up(node: RabbitNode, relay: Relay) 
     node.start()
     accepted_again(relay)
     assert relay.events("broker.lost")
-    assert relay.events("broker.restored")
+    wait_until(lambda: relay.events("broker.restored"), "the log to say so")
 
 
 def test_a_blocked_broker_is_never_covered_up(node: RabbitNode, relay: Relay) -> None:
