@@ -67,8 +67,8 @@ class ReceiveOptions:
         doc="Who may connect. Others get `554 5.7.1` and the connection is closed. Empty: nobody.")
     smtp_certificate: str | None = option(
         optional(absolute_path), "", per_port=True, rfc="RFC 3207", example="/etc/mtaq/mail.example.com.pem",
-        doc="PEM file with the certificate and its chain. A renewed file is read by `mtaq reload`; another path needs a "
-            "restart.")
+        doc="PEM file with the certificate and its chain. A renewed file is read by `mtaq reload`; "
+            "another path needs a restart.")
     smtp_key: str | None = option(
         optional(absolute_path), "", per_port=True, aliases=("smtp-privatekey",),
         example="/etc/mtaq/mail.example.com.key",
