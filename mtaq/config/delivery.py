@@ -38,8 +38,8 @@ class DeliverOptions:
         doc="Source addresses of messages that name none.")
     smtp_sink_address: str | None = option(
         sink_host, "", reload=True, aliases=("smtp-sink-ip",), example="127.0.0.1",
-        doc="Test sink: queues and limits as always, each domain a site of its own, but every TCP connection goes to this "
-            "host and no MX is looked up. Empty or `0.0.0.0`: off.")
+        doc="Test sink: queues and limits as always, each domain a site of its own, but every TCP connection goes to "
+            "this host and no MX is looked up. Empty or `0.0.0.0`: off.")
     smtp_sink_port: int = option(port, "25", reload=True, doc="Port of the test sink.")
     smarthost: str | None = option(
         optional(host), "", reload=True, example="relay.example.com",

@@ -30,3 +30,12 @@ def transaction_id(server_id: str, *, now: datetime, random: bytes) -> str:
 def recipient_id(transaction: str, number: int) -> str:
     """Return the message-id of the *number*-th recipient (from 1) of *transaction*."""
     return f"{transaction}.{number}"
+
+
+def trace_parent(random: bytes) -> str:
+    """Return a ``traceparent`` (W3C Trace Context §3.2) that begins a trace, not sampled.
+
+    Args:
+        random: 24 random bytes: 16 for the trace, 8 for its first span.
+    """
+    return f"00-{random[:16].hex()}-{random[16:].hex()}-00"

@@ -16,7 +16,7 @@ from mtaq.mime.received import received_field
 from mtaq.model.address import address_text
 from mtaq.model.codec import encode_inbox
 from mtaq.model.errors import BrokerError
-from mtaq.model.identity import recipient_id, transaction_id
+from mtaq.model.identity import recipient_id, trace_parent, transaction_id
 from mtaq.model.message import ConnectionFacts, ReceivedMessage
 from mtaq.model.reply import Reply
 from mtaq.receive.policy import PortPolicy
@@ -102,6 +102,7 @@ class Intake:
                 self._options.inbox,
                 messages,
                 count=len(message.recipients),
+                headers={"traceparent": trace_parent(secrets.token_bytes(24))},
                 timeout_s=PUBLISH_TIMEOUT_S,
                 max_bytes=self._options.broker_max_bytes,
             )
@@ -161,7 +162,7 @@ def accepted_reply(message: ReceivedMessage) -> Reply:
     length = 0
     for number, recipient in enumerate(message.recipients, 1):
         lines.append(f"{recipient_id(message.transaction, number)} for {recipient}")
-        length += len(lines[-1]) + 12
+        length += len(lines[-1].encode()) + 12
         if length > LISTED_IDS_BYTES - 24:
             return Reply(250, "2.6.0", (f"{message.transaction}.1-{count} accepted",))
     return Reply(250, "2.6.0", tuple(lines))

@@ -7,7 +7,7 @@ keeps the message and tries again, so recipients whose copy was stored may get i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
 from mtaq.model.parcel import INBOX_TYPE, Parcel
@@ -27,6 +27,7 @@ async def publish_all(
     messages: Iterator[tuple[str, bytes]],
     *,
     count: int,
+    headers: Mapping[str, str],
     timeout_s: float,
     max_bytes: int | None,
 ) -> None:
@@ -38,6 +39,7 @@ async def publish_all(
         queue: The inbox.
         messages: Made one at a time, while there is room in the window.
         count: How many they are.
+        headers: AMQP headers of each.
         timeout_s: For the whole transaction.
         max_bytes: Largest JSON the broker takes; ``None`` for no limit.
 
@@ -47,14 +49,14 @@ async def publish_all(
         BrokerUnavailable: No broker, or no confirm in time.
     """
     if count == 1:  # most mail, and the broker keeps the time: no task and no timer for it
-        await publisher.publish(queue, _parcel(*next(messages), max_bytes), timeout_s=timeout_s)
+        await publisher.publish(queue, _parcel(*next(messages), headers, max_bytes), timeout_s=timeout_s)
         return
     waiting: set[asyncio.Task[None]] = set()
     waiting_bytes = 0
     try:
         async with asyncio.timeout(timeout_s):
             for identity, body in messages:
-                parcel = _parcel(identity, body, max_bytes)
+                parcel = _parcel(identity, body, headers, max_bytes)
                 waiting_bytes += len(body)
                 del body
                 waiting.add(asyncio.create_task(publisher.publish(queue, parcel, timeout_s=timeout_s)))
@@ -70,10 +72,10 @@ async def publish_all(
             task.cancel()
 
 
-def _parcel(identity: str, body: bytes, max_bytes: int | None) -> Parcel:
+def _parcel(identity: str, body: bytes, headers: Mapping[str, str], max_bytes: int | None) -> Parcel:
     if max_bytes is not None and len(body) > max_bytes:
         raise TooLarge(f"{len(body)} bytes of JSON, the broker takes {max_bytes}")
-    return Parcel(body=body, type=INBOX_TYPE, correlation_id=identity)
+    return Parcel(body=body, type=INBOX_TYPE, correlation_id=identity, headers=headers)
 
 
 async def _all_done(waiting: set[asyncio.Task[None]]) -> None:

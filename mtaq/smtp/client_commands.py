@@ -89,7 +89,7 @@ def objection(transaction: Transaction, peer: PeerExtensions) -> Reply | None:
 
 
 def goes_in_chunks(transaction: Transaction, peer: PeerExtensions) -> bool:
-    """Is the content sent by BDAT? Binary content is, and content without a line end at its end, which DATA would add."""
+    """Is the content sent by BDAT? Binary content is, and content that does not end in the CRLF that DATA would add."""
     if transaction.body == "binarymime":
         return True
     return peer.chunking and bool(transaction.content) and not transaction.content.endswith(b"\r\n")

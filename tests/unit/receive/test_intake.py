@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC
 
 import orjson
@@ -93,6 +94,7 @@ async def test_the_reply_names_the_id_of_each_recipient() -> None:
         assert queue == "inbox"
         assert parcel.type == INBOX_TYPE
         assert parcel.correlation_id == message["message-id"]
+        assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", str(parcel.headers["traceparent"]))
         assert reply.lines[number + 1] == f"{message['message-id']} for {message['recipient']}"
         assert len(message["message-id"]) <= 64
 
