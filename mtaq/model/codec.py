@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -23,6 +24,10 @@ from mtaq.model.times import format_time, parse_time
 
 #: Properties that carry content; a message has exactly one of the first two.
 CONTENT_PROPERTIES = ("mime", "mime-base64")
+
+#: More content than this becomes JSON a piece at a time: a string takes four bytes for each of its characters when one
+#: of them is an emoji.
+_PIECE_BYTES = 2**20
 
 
 def content_property(content: bytes) -> tuple[Literal["mime", "mime-base64"], str]:
@@ -67,17 +72,44 @@ def encode_inbox(message: ReceivedMessage, content: bytes) -> Iterator[tuple[str
         message: The transaction.
         content: What the next server is to get: our ``Received:`` and then the content as it came.
     """
-    name, text = content_property(content)
+    name, encoded = _content_json(content)
     del content
-    encoded = orjson.dumps(text)
-    del text
-    properties = _inbox_properties(message)
-    head = orjson.dumps(properties)[1:-1]
+    head = orjson.dumps(_inbox_properties(message))[1:-1]
     tail = b',"%b":' % name.encode()
     for number, recipient in enumerate(message.recipients, 1):
         identity = recipient_id(message.transaction, number)
         own = orjson.dumps({"message-id": identity, "recipient": str(recipient)})[:-1]
-        yield identity, b"".join((own, b",", head, tail, encoded, b"}"))
+        parts = [own, b",", head, tail, *encoded, b"}"]
+        if number == len(message.recipients):
+            encoded = []
+        yield identity, _joined(parts)
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """Join *parts* and forget them: whoever calls would hold them as long as the result is worked on."""
+    whole = b"".join(parts)
+    parts.clear()
+    return whole
+
+
+def _content_json(content: bytes) -> tuple[str, list[bytes]]:
+    """Return name and value, as JSON in parts, of the property that carries *content*; see ``content_property``."""
+    try:
+        return "mime", list(_text_json(content))
+    except UnicodeDecodeError:
+        return "mime-base64", [b'"', base64.b64encode(content), b'"']
+
+
+def _text_json(content: bytes) -> Iterator[bytes]:
+    if len(content) <= _PIECE_BYTES:
+        yield orjson.dumps(content.decode())
+        return
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    yield b'"'
+    for start in range(0, len(content), _PIECE_BYTES):
+        piece = content[start : start + _PIECE_BYTES]
+        yield orjson.dumps(decode(piece, final=start + _PIECE_BYTES >= len(content)))[1:-1]
+    yield b'"'
 
 
 def _inbox_properties(message: ReceivedMessage) -> dict[str, Any]:

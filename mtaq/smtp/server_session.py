@@ -147,10 +147,13 @@ class ServerSession:
             ``None`` when the input is used up, the session is finished, the last event awaits its answer, or replies
             must be sent first (``must_send``).
         """
-        if self._outstanding is None:
-            self._outstanding = self._advance()
-            return self._outstanding
-        return None
+        if self._outstanding is not None:
+            return None
+        event = self._outstanding = self._advance()
+        if isinstance(event, MessageComplete):
+            # The content is the carrier's now; held here too, it would stay until the answer.
+            self._outstanding = MessageComplete(event.transaction, b"")
+        return event
 
     def answer(self, answer: Reply) -> None:
         """

@@ -13,10 +13,12 @@ import re
 import struct
 from collections.abc import AsyncIterator
 
+from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
 from pamqp.body import ContentBody
 from pamqp.commands import Basic
+from pamqp.heartbeat import Heartbeat
 
 from mtaq.broker.options import BrokerOptions
 from mtaq.broker.rabbitmq.content import GZIP, INFLATION, deflate, fresh_ids, properties_of
@@ -148,7 +150,7 @@ class _Lane:
                 channel = self._channel
                 if channel is None or channel.is_closed:
                     channel = await self._open()
-                return await channel.basic_publish(
+                answer = await channel.basic_publish(
                     body,
                     exchange=exchange,
                     routing_key=key,
@@ -156,6 +158,9 @@ class _Lane:
                     mandatory=True,
                     wait=self._large,
                 )
+                if self._large:
+                    _let_go(channel)
+                return answer
         finally:
             self._load -= 1
 
@@ -166,6 +171,12 @@ class _Lane:
                 if self._large:
                     _cut_late(self._channel)
             return self._channel
+
+
+def _let_go(channel: Channel) -> None:
+    """Have aiormq forget the frames of a large body: it holds what it wrote last until it writes something else."""
+    with contextlib.suppress(asyncio.QueueFull):  # then something else is about to be written
+        channel.write_queue.put_nowait(ChannelFrame.marshall(channel_number=0, frames=[Heartbeat()]))
 
 
 class _Piece(ContentBody):

@@ -1,0 +1,80 @@
+"""Content as JSON: the same bytes come back, whatever they are and however long."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtaq.model import codec
+from mtaq.model.address import Address
+from mtaq.model.codec import content_of, encode_inbox
+from mtaq.model.message import ConnectionFacts, ReceivedMessage
+
+PIECE = codec._PIECE_BYTES
+
+
+def message(recipients: int = 1) -> ReceivedMessage:
+    return ReceivedMessage(
+        transaction="relay-1.0",
+        envelope=Address("ada", "example.org"),
+        recipients=tuple(Address(f"r{number}", "example.com") for number in range(recipients)),
+        received_at=datetime(2026, 5, 1, 12, 0, tzinfo=UTC),
+        hostname="relay.example.org",
+        connection=ConnectionFacts(
+            local_ip="192.0.2.1", local_port=25, remote_ip="192.0.2.9", remote_port=4711, helo="client.example.org"
+        ),
+        size_bytes=1,
+    )
+
+
+def there_and_back(content: bytes) -> tuple[str, bytes]:
+    ((_, body),) = encode_inbox(message(), content)
+    properties = json.loads(body)
+    (name,) = {"mime", "mime-base64"} & set(properties)
+    return name, content_of(properties)
+
+
+@pytest.mark.parametrize("offset", range(-4, 5))
+@pytest.mark.parametrize("character", ["é", "€", "😀", '"', "\\", "\n", "\x00"])
+def test_a_character_across_two_pieces_stays_whole(character: str, offset: int) -> None:
+    """Wherever a long content is cut to be encoded, no character is cut with it."""
+    content = b"x" * (PIECE + offset) + character.encode() + b"y" * 10
+    assert there_and_back(content) == ("mime", content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x" * PIECE + b"\xff",
+        b"\xff" + b"x" * PIECE,
+        b"x" * PIECE + "€".encode()[:2],
+        b"x" * (PIECE - 1) + "€".encode()[:2],
+        b"x" * (PIECE - 1) + b"\xc3" + b"x" * 5,
+        b"x" * (PIECE - 2) + b"\xed\xa0\x80",
+    ],
+    ids=["at the end", "at the start", "cut off", "cut off across pieces", "broken across pieces", "surrogate"],
+)
+def test_long_content_that_is_not_utf_8_travels_as_base64(content: bytes) -> None:
+    """One octet that is not UTF-8, in whichever piece, makes the whole content base64."""
+    assert there_and_back(content) == ("mime-base64", content)
+
+
+@given(st.binary(max_size=64), st.integers(min_value=1, max_value=9))
+def test_pieces_and_whole_say_the_same(content: bytes, piece_bytes: int) -> None:
+    """The JSON does not depend on the size of the pieces."""
+    whole = list(encode_inbox(message(2), content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_PIECE_BYTES", piece_bytes)
+        assert list(encode_inbox(message(2), content)) == whole
+
+
+def test_every_recipient_gets_the_content() -> None:
+    """What is made once for all recipients is still there for the last of them."""
+    content = b"Subject: x\r\n\r\nbody\r\n"
+    bodies = [json.loads(body) for _, body in encode_inbox(message(3), content)]
+    assert [body["recipient"] for body in bodies] == ["r0@example.com", "r1@example.com", "r2@example.com"]
+    assert all(content_of(body) == content for body in bodies)
