@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -182,6 +182,32 @@ async def test_a_copy_that_comes_while_the_first_is_under_way_waits_for_its_end(
         assert [await first.outcome(), await second.outcome()] == ["ack", "ack"]
         assert len(mx.mail) == 1
         assert world.claims.held == set()
+
+
+async def test_of_two_processes_one_sends(tmp_path: Path):
+    """They share journal and claims, and the broker gave the message to both: the other one waits for the end."""
+    async with AsyncExitStack() as stack:
+        mx = await stack.enter_async_context(FakeMx())
+        worlds = []
+        for _ in range(2):
+            journal, claims = Journal(tmp_path), Claims(tmp_path / "claims")
+            await journal.start()
+            stack.push_async_callback(journal.close)
+            stack.callback(claims.close)
+            world = World(options=options(delivery_port=mx.port), journal=journal, claims=claims)
+            world.resolver.add("example.com", (10, "mx.example.com", mx.ip))
+            worlds.append(await stack.enter_async_context(world))
+        mx.gate.clear()
+        one, other = worlds
+        first = one.queues.hand_out(outbox_json(), message_id="m1")
+        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1] == "DATA")
+        second = other.queues.hand_out(outbox_json(), message_id="m1", redelivered=True)
+        while len(other.slept) < 3:
+            await asyncio.sleep(0.001)
+        mx.gate.set()
+        assert [await first.outcome(), await second.outcome()] == ["ack", "ack"]
+        assert (len(mx.dialogs), len(mx.mail)) == (1, 1)
+        assert len(other.lines.of("delivery.duplicate")) == 1
 
 
 async def test_two_publishes_of_equal_json_are_two_messages():
