@@ -4,8 +4,9 @@ The order of safety: the remote host's 250, ``record``, result messages confirme
 given a message that the broker calls redelivered asks ``look_up`` first: an entry that is not settled says what to
 publish (again), a settled one that only the ack is missing, none that nothing was done.
 
-One file, shared by the processes of this host. Entries older than seven days are forgotten. A full disk or an I/O
-error is ``BrokerUnavailable``; writing is tried again by itself.
+One file, shared by the processes of this host. Entries are forgotten after seven days, unsettled ones after sixty, but
+none in the first hour: a host that was off for weeks, or got its clock right only after the start, is handed out first
+what it had in hand then. A full disk or an I/O error is ``BrokerUnavailable``; writing is tried again by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mtaq.model.parcel import BrokerState
 
 FORMAT_VERSION = 1
 KEEP_S = 7 * 86400
+KEEP_UNSETTLED_S = 60 * 86400
 _TIMEOUT_S = 30.0
 
 _SCHEMA = """
@@ -40,8 +42,10 @@ INSERT INTO probe VALUES (zeroblob(65536));
 """
 _PRUNE = """
     DELETE FROM entries WHERE key IN (
-        SELECT key FROM entries WHERE recorded_at < ? ORDER BY recorded_at LIMIT 1000)"""
+        SELECT key FROM entries WHERE recorded_at < ? AND (settled OR recorded_at < ?)
+        ORDER BY recorded_at LIMIT 1000)"""
 _PRUNE_EVERY_S = 10.0
+_PRUNE_FIRST_S = 3600.0
 
 
 class Entry(NamedTuple):
@@ -145,7 +149,7 @@ class _JournalStore:
         self._clock = clock
         self._locks: RangeLocks | None = None
         self._file: SqliteFile | None = None
-        self._prune_at = 0.0
+        self._prune_at = time.monotonic() + _PRUNE_FIRST_S
 
     def open(self) -> None:
         if self._locks is None or self._file is None:
@@ -186,7 +190,8 @@ class _JournalStore:
     def _prune(self, connection: sqlite3.Connection) -> None:
         """Forget old entries: a thousand at most, so that nobody waits long."""
         if (now := time.monotonic()) >= self._prune_at:
-            connection.execute(_PRUNE, (int(self._clock()) - KEEP_S,))
+            today = int(self._clock())
+            connection.execute(_PRUNE, (today - KEEP_S, today - KEEP_UNSETTLED_S))
             connection.execute("PRAGMA incremental_vacuum(256)").fetchall()
             self._prune_at = now + _PRUNE_EVERY_S
 

@@ -88,18 +88,47 @@ asyncio.run(main())
         assert await journal.look_up(KEY) == Entry({"done": True}, settled=False)
 
 
-async def test_entries_are_forgotten_after_seven_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before; a later record sweeps them out."""
+DAY_S = 86400
+
+
+@pytest.mark.parametrize(("settled", "days"), [(True, 7), (False, 60)])
+async def test_entries_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled: bool, days: int) -> None:
+    """After seven days; what is not settled, after sixty. A later record sweeps them out."""
+    monkeypatch.setattr(journal_module, "_PRUNE_FIRST_S", 0.0)
     monkeypatch.setattr(journal_module, "_PRUNE_EVERY_S", 0.0)
     async with opened(tmp_path, now=1e9) as journal:
         await journal.record(KEY, ENTRY)
-    async with opened(tmp_path, now=1e9 + 7 * 86400) as journal:
+        if settled:
+            journal.settle(KEY)
+    async with opened(tmp_path, now=1e9 + days * DAY_S) as journal:
         await journal.record(OTHER, ENTRY)
         assert await journal.look_up(KEY) is not None
-    async with opened(tmp_path, now=1e9 + 7 * 86400 + 1) as journal:
+    async with opened(tmp_path, now=1e9 + days * DAY_S + 1) as journal:
         await journal.record(OTHER, ENTRY)
         assert await journal.look_up(KEY) is None
         assert await journal.look_up(OTHER) is not None
+
+
+async def test_a_host_that_was_off_for_weeks_still_knows_what_it_had_in_hand(tmp_path: Path) -> None:
+    """Nothing is forgotten right after a start: the broker hands out again what was under way when the power went."""
+    async with opened(tmp_path, now=1e9) as journal:
+        await journal.record(KEY, ENTRY)
+        journal.settle(KEY)
+    async with opened(tmp_path, now=1e9 + 300 * DAY_S) as journal:
+        for number in range(3):
+            await journal.record(bytes([number]) * 32, ENTRY)
+        assert await journal.look_up(KEY) == Entry(ENTRY, settled=True)
+
+
+async def test_a_settled_entry_is_not_another_ones(tmp_path: Path) -> None:
+    """Settling touches its own entry alone."""
+    async with opened(tmp_path) as journal:
+        await journal.record(KEY, ENTRY)
+        await journal.record(OTHER, ENTRY)
+        journal.settle(OTHER)
+        await journal.record(b"x" * 32, {})
+        assert await journal.look_up(KEY) == Entry(ENTRY, settled=False)
+        assert await journal.look_up(OTHER) == Entry(ENTRY, settled=True)
 
 
 async def test_a_journal_that_cannot_be_used_says_so(tmp_path: Path) -> None:
