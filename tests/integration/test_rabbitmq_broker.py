@@ -389,6 +389,47 @@ async def test_consumer_with_a_bug(connect: Connect) -> None:
     assert [type(error) for error in reported] == [KeyError]
 
 
+async def test_consumption_survives_surprises(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody foresaw is reported, and consuming goes on."""
+    broker = await connect()
+    queue = await fresh_queue(broker)
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    consume, surprises = Channel.basic_consume, [KeyError("one"), KeyError("two")]
+
+    async def surprising(self: Channel, *args: object, **kwargs: object) -> object:
+        if surprises:
+            raise surprises.pop()
+        return await consume(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(Channel, "basic_consume", surprising)
+    inbox = Inbox(ack=True)
+    broker.consume(queue, prefetch=10, on_message=inbox)
+    await publish_all(broker, queue, ["a"])
+    await inbox.wait(1)
+    assert [type(error) for error in reported] == [KeyError, KeyError]
+
+
+async def test_settling_survives_surprises(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When an ack cannot be sent, its channel is given up: what it held comes again instead of never."""
+    broker = await connect()
+    queue = await fresh_queue(broker)
+    ack, surprises = Channel.basic_ack, [OSError("surprise")]
+
+    async def surprising(self: Channel, *args: object, **kwargs: object) -> None:
+        if surprises:
+            raise surprises.pop()
+        await ack(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(Channel, "basic_ack", surprising)
+    inbox = Inbox(ack=True)
+    broker.consume(queue, prefetch=10, on_message=inbox)
+    await publish_all(broker, queue, ["a"])
+    first, second = await inbox.wait(2)
+    assert (first.redelivered, second.redelivered) == (False, True)
+    assert (first.is_stale, second.is_stale) == (True, False)
+
+
 async def test_window(connect: Connect) -> None:
     """With a window of one, publishes wait their turn and all get through, those beyond 1 MB as well."""
     broker = await connect(throttle=1)

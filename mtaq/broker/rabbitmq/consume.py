@@ -131,6 +131,8 @@ class Batch:
                 await self._changed.wait()
                 self._changed.clear()
                 await self._flush()
+        # Also after a failure: an open channel on which nothing is settled any more would keep its messages for ever.
+        with contextlib.suppress(BrokerUnavailable), translated("closing a channel"):
             await self.channel.close()
 
     async def _flush(self) -> None:
@@ -189,6 +191,9 @@ class Consumption:
                 await self._wait()
             except BrokerUnavailable:
                 failures += 1
+            except Exception as error:  # whatever it is, consumption must not end in silence
+                failures += 1
+                _report(f"error while consuming {self._queue}", error)
             if not self._stopping:
                 await self._abandon()
                 await self._wait(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
@@ -232,9 +237,7 @@ class Consumption:
         try:
             self._on_message(message)
         except Exception as error:  # a bug of the consumer must not end the consumption
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"error while handling a message of {self._queue}", "exception": error}
-            )
+            _report(f"error while handling a message of {self._queue}", error)
 
     async def _body(self, delivered: DeliveredMessage) -> bytes:
         body = delivered.body
@@ -243,3 +246,7 @@ class Consumption:
         if len(body) > _INFLATE_ASIDE_BYTES:
             return await asyncio.to_thread(inflate, body, limit_bytes=self._limit_bytes)
         return inflate(body, limit_bytes=self._limit_bytes)
+
+
+def _report(what: str, error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})
