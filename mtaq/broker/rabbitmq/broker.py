@@ -16,6 +16,7 @@ from mtaq.broker.rabbitmq.consume import Consumption
 from mtaq.broker.rabbitmq.content import INFLATION
 from mtaq.broker.rabbitmq.link import Link
 from mtaq.broker.rabbitmq.publish import Publisher
+from mtaq.broker.rabbitmq.quiet import quieten
 from mtaq.broker.rabbitmq.topology import Topology
 from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
 
@@ -26,6 +27,7 @@ class RabbitMQBroker:
     def __init__(self, options: BrokerOptions, *, ladder_unit_s: float = 1.0) -> None:
         """*ladder_unit_s* is the delay ladder's smallest step; part of the topology, so the same in every process."""
         assert isinstance(options.addresses, RabbitMQAddress)
+        quieten()
         self._options = options
         self._publishing = Link(options.addresses, options, "publishing")
         self._consuming = Link(options.addresses, options, "consuming")
