@@ -16,6 +16,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import orjson
@@ -124,7 +125,10 @@ class Queues:
             BrokerUnavailable: Not confirmed in time. It may be there nevertheless.
             UnconfirmedPublish: Refused: no such queue, none with delays, too large.
         """
-        await self.put(queue, _parcel(queue, message, priority), delay_s=delay)
+        parcel = _parcel(queue, message, priority)
+        if delay > 0:  # a broker that dies while it ends the delay may have the message twice afterwards
+            parcel = replace(parcel, headers={**parcel.headers, REDELIVERED_HEADER: True})
+        await self.put(queue, parcel, delay_s=delay)
 
     async def put(self, queue: str, parcel: Parcel, *, delay_s: float = 0.0) -> None:
         """Publish *parcel* as it is."""
@@ -189,8 +193,11 @@ class Consumption:
             consumed = await self._arrived.get()
             if self._stopped.is_set():
                 self._arrived.put_nowait(consumed)  # wakes the next task, or goes back below
-            elif consumed is not None and (message := await self._understood(consumed)) is not None:
-                return message
+            # What a lost connection had brought comes again; the script shall not act on both.
+            elif consumed is not None and not consumed.is_stale:
+                message = await self._understood(consumed)
+                if message is not None:
+                    return message
         await self._give_back()
         return None
 

@@ -81,6 +81,9 @@ def test_a_broker_that_dies_is_never_covered_up(node: RabbitNode, relay: Relay) 
     accepted_again(relay)
     assert relay.events("broker.lost")
     wait_until(lambda: relay.events("broker.restored"), "the log to say so")
+    said = [event["reason"] for event in relay.events("library")]
+    assert any("Connection refused" in reason or "Connect call failed" in reason for reason in said), "why it was away"
+    assert len(said) <= 4 * len(relay.events("worker.started")), "and not at every attempt"
 
 
 def test_a_blocked_broker_is_never_covered_up(node: RabbitNode, relay: Relay) -> None:

@@ -23,6 +23,7 @@ from mtaq.client import Message, address_from_environment, connect
 from mtaq.client import sync as plain
 from mtaq.model.errors import BadMessage, BrokerError, BrokerUnavailable, UnconfirmedPublish
 from mtaq.model.parcel import INBOX_TYPE, OUTBOX_TYPE, Consumed, Parcel, QueueSpec
+from tests.support.rabbitmq import RabbitNode
 
 PROJECT = Path(__file__).parents[2]
 
@@ -193,6 +194,46 @@ async def test_a_delay_where_there_is_none_is_refused(address: str, names: dict[
     async with operator(address, names), connect(address) as queues:
         with pytest.raises(UnconfirmedPublish):
             await queues.publish(names["inbox"], {"recipient": "b@example.net"}, delay=5)
+
+
+async def test_a_delayed_message_says_that_it_may_come_twice(address: str, names: dict[str, str]) -> None:
+    """A broker that dies at the wrong moment moves it twice; delivery asks its journal then."""
+    async with operator(address, names) as broker:
+        await broker.declare([QueueSpec(name=names["outbox"], ladder=True)])
+        async with connect(address) as queues:
+            await queues.publish(names["outbox"], {"recipient": "b@example.net"}, delay=1)
+            await queues.publish(names["outbox"], {"recipient": "c@example.net"})
+        now, later = await take(broker, names["outbox"], 2)
+        assert (now.headers, later.headers) == ({}, {"redelivered": True})
+        assert later.message_id
+
+
+@pytest.mark.rabbitmq
+async def test_what_a_lost_connection_had_brought_is_not_handed_to_the_script(
+    rabbitmq: RabbitNode, names: dict[str, str]
+) -> None:
+    """It comes again: the script sees each message once, but for the one it had in hand."""
+    async with operator(rabbitmq.address, names) as broker, connect(rabbitmq.address) as queues:
+        for number in range(5):
+            await put(broker, names["inbox"], inbox_json(number=number))
+        seen = []
+        async for message in queues.consume(names["inbox"]):
+            seen.append((message["number"], message.redelivered))
+            async with message:
+                if len(seen) == 1:
+                    await asyncio.to_thread(close_consuming, rabbitmq)
+                    while not message.consumed.is_stale:
+                        await asyncio.sleep(0.01)
+            if len(seen) == 6:
+                queues.stop()
+        assert sorted(seen) == [(0, False), (0, True), (1, True), (2, True), (3, True), (4, True)]
+
+
+def close_consuming(node: RabbitNode) -> None:
+    """Close, as an operator, the connection by which scripts consume."""
+    for line in node.ctl("list_connections", "pid", "client_properties").splitlines():
+        if "mtaq.client consuming" in line:
+            node.ctl("close_connection", line.split("\t")[0], "maintenance")
 
 
 async def test_an_interrupted_block_gives_its_message_back(address: str, names: dict[str, str]) -> None:
