@@ -33,7 +33,7 @@ class Server(Protocol):
         """Wait until *messages* messages are where they should be, and return when the last came (monotonic)."""
 
     def collect(self) -> int:
-        """Return how many messages there are since ``begin``, and remove them."""
+        """Return how many messages there are since ``begin``; what is in the way of the next load is removed."""
 
 
 @dataclass(frozen=True, slots=True)

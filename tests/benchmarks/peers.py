@@ -220,12 +220,6 @@ class Postfix:
         """Return how many messages are in one of its queues."""
         return sum(len(files) for _, _, files in os.walk(self.folder / "queue" / queue))
 
-    def remove(self, queue: str) -> None:
-        """Delete what is in one of its queues."""
-        subprocess.run(
-            ["postsuper", "-c", str(self._configuration), "-d", "ALL", queue], check=True, capture_output=True
-        )
-
     def _told(self) -> str:
         return "".join(path.read_text() for path in (self.folder / "output", self.folder / "log") if path.exists())
 
@@ -233,24 +227,25 @@ class Postfix:
 class PostfixIntake(Postfix):
     """Postfix that accepts and keeps: each message is put on hold, so that nothing works on it any more.
 
-    That is the least it can do for a 250, and what a queue without a consumer is for mtaq.
+    That is the least it can do for a 250, and what a queue without a consumer is for mtaq. Nothing is deleted between
+    two loads: ext4 goes around the inodes of what was deleted in the last minutes, which halves Postfix's rate.
     """
 
     def __init__(self, folder: Path, *, sessions: int) -> None:
         super().__init__(folder, sessions=sessions, settings="smtpd_client_restrictions = static:HOLD\n")
+        self._before = 0
 
     def begin(self) -> None:
-        """Nothing is there."""
+        """Count from here."""
+        self._before = self.queued("hold")
 
     def wait_done(self, messages: int) -> float:
         """What was answered 250 is there."""
         return 0.0
 
     def collect(self) -> int:
-        """Count what is on hold, and delete it."""
-        count = self.queued("hold")
-        self.remove("hold")
-        return count
+        """Return how many messages are on hold since ``begin``."""
+        return self.queued("hold") - self._before
 
 
 class PostfixRelay(Postfix):
