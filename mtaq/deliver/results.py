@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from mtaq.deliver.intake import REDELIVERED_HEADER
@@ -91,7 +90,7 @@ class Results:
             homeless.append(await self._publish_retry(work, entry))
         queues = self._result_queues(work.message, entry["outcome"])
         if queues:
-            parcel = self._parcel(work, _result_body(work.message, entry), RESULT_TYPE)
+            parcel = _follow_up(work, _result_body(work.message, entry), RESULT_TYPE)
             for queue in queues:
                 homeless.append(await self._publish_result(work, entry, queue, parcel))
         if any(homeless):
@@ -100,36 +99,22 @@ class Results:
         work.consumed.ack()
 
     async def park(self, work: Work, until: datetime) -> None:
-        """Send *work* back to the outbox until *until*, and ack. It keeps its body: this is no attempt.
+        """Send *work* back to the outbox until *until*, and ack: this is no attempt."""
+        parcel = _same_again(work.consumed, _cut(work.message.message_id))
+        try:
+            await self._insist(lambda: self._publish_delayed(parcel, until), refusals=MAX_REFUSALS)
+        except UnconfirmedPublish as error:
+            await self.bury(work.consumed, f"not due yet, and the queue refuses to keep it: {error}")
+        else:
+            work.consumed.ack()
 
-        A crash in between leaves two copies; both have the same ``message_id`` and say so, and one will be recognised.
-        """
-        parcel = self._parcel(
-            work,
-            work.consumed.body,
-            OUTBOX_TYPE,
-            message_id=_derived_id(work.key, b"parked"),
-            headers={REDELIVERED_HEADER: True},
-        )
-        await self._insist(lambda: self._publish_delayed(parcel, until))
-        work.consumed.ack()
-
-    async def set_aside(self, consumed: Consumed, delay_s: float) -> None:
-        """Send what somebody else has in hand back to the outbox for *delay_s*, and ack.
-
-        It stays the same message: body and ``message_id`` are kept, so that journal and claims know it again.
-        """
-        assert consumed.message_id, "without one its copy would be another message"
-        parcel = Parcel(
-            body=consumed.body,
-            type=consumed.type or OUTBOX_TYPE,
-            correlation_id=consumed.correlation_id,
-            message_id=consumed.message_id,
-            priority=consumed.priority,
-            headers={**_carried(consumed), REDELIVERED_HEADER: True},
-        )
-        await self._insist(lambda: self._publish(self._names.outbox, parcel, delay_s))
+    async def set_aside(self, consumed: Consumed, delay_s: float) -> bool:
+        """Send what somebody else has in hand back to the outbox for *delay_s*, and ack; false when it is refused."""
+        parcel = _same_again(consumed)
+        if await self._offer(self._names.outbox, parcel, delay_s) is not None:
+            return False
         consumed.ack()
+        return True
 
     async def bury(self, consumed: Consumed, reason: str) -> None:
         """Move what cannot be understood to the dead queue, as it came, and ack."""
@@ -176,9 +161,7 @@ class Results:
             "nextattempt": {**(properties.get("nextattempt") or {}), "time": entry["next"]},
             "seen": entry["seen"],
         }
-        parcel = self._parcel(
-            work, encode_outbox(work.message, changes), OUTBOX_TYPE, message_id=_derived_id(work.key, b"retry")
-        )
+        parcel = _follow_up(work, encode_outbox(work.message, changes), OUTBOX_TYPE, _derived_id(work.key, b"retry"))
         due_at = parse_time(entry["next"])
         try:
             await self._insist(lambda: self._publish_delayed(parcel, due_at), refusals=MAX_REFUSALS)
@@ -206,10 +189,10 @@ class Results:
             return error
         return await self._offer(queue, parcel)
 
-    async def _offer(self, queue: str, parcel: Parcel) -> BrokerError | None:
+    async def _offer(self, queue: str, parcel: Parcel, delay_s: float = 0.0) -> BrokerError | None:
         """Publish *parcel*, or return why it was refused."""
         try:
-            await self._insist(lambda: self._publish(queue, parcel), refusals=1)
+            await self._insist(lambda: self._publish(queue, parcel, delay_s), refusals=1)
         except UnconfirmedPublish as error:
             return error
         return None
@@ -253,23 +236,34 @@ class Results:
             await self._sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
             tries += 1
 
-    @staticmethod
-    def _parcel(
-        work: Work,
-        body: bytes,
-        kind: str,
-        *,
-        message_id: str | None = None,
-        headers: Mapping[str, str | int | bool] = MappingProxyType({}),
-    ) -> Parcel:
-        return Parcel(
-            body=body,
-            type=kind,
-            correlation_id=_cut(work.message.message_id) or work.consumed.correlation_id,
-            message_id=message_id,
-            priority=work.consumed.priority,
-            headers={**_carried(work.consumed), **headers},
-        )
+
+def _same_again(consumed: Consumed, correlation_id: str = "") -> Parcel:
+    """Return the message as it came, to be published again.
+
+    A crash before the ack leaves two, and so does a lost confirm. Body and ``message_id`` stay what they were, on
+    however many trips, and the header says that there may be another: so one of them will be recognised. Where the
+    publisher gave no ``message_id`` a second mail is risked: with a derived one, equal JSON published on purpose would
+    be taken for a copy, and lost.
+    """
+    return Parcel(
+        body=consumed.body,
+        type=consumed.type or OUTBOX_TYPE,
+        correlation_id=correlation_id or consumed.correlation_id,
+        message_id=consumed.message_id or str(uuid.uuid4()),
+        priority=consumed.priority,
+        headers={**_carried(consumed), REDELIVERED_HEADER: True},
+    )
+
+
+def _follow_up(work: Work, body: bytes, kind: str, message_id: str | None = None) -> Parcel:
+    return Parcel(
+        body=body,
+        type=kind,
+        correlation_id=_cut(work.message.message_id) or work.consumed.correlation_id,
+        message_id=message_id,
+        priority=work.consumed.priority,
+        headers=_carried(work.consumed),
+    )
 
 
 def _carried(consumed: Consumed) -> dict[str, str | int | bool]:

@@ -172,8 +172,7 @@ class DeliveryService:
             if self._stopping or consumed.is_stale:
                 return False
             if polls >= CLAIM_POLLS and consumed.message_id:
-                await self._results.set_aside(consumed, SET_ASIDE_S)
-                return True
+                return await self._results.set_aside(consumed, SET_ASIDE_S)
             await self._sleep(CLAIM_POLL_S)
             polls += 1
         try:

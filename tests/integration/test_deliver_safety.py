@@ -368,6 +368,57 @@ async def test_a_message_that_is_not_due_is_parked():
         assert len(mx.mail) == 1
 
 
+async def test_copies_of_a_parked_message_are_one_message_on_whatever_trips():
+    """One of them may come out early and be parked again: it keeps its identity, and one is sent."""
+    async with relay() as (world, mx):
+        message = outbox_json(nextattempt={"time": format_time(START + timedelta(seconds=100))})
+        await world.deliver(message, message_id="m1")
+        await world.deliver(message, message_id="m1", redelivered=True)  # the ack of the first was lost
+        one, other = world.queues.stored.pop("outbox")
+        world.clock.forward(98)
+        await world.deliver(one.parcel.body, message_id=one.parcel.message_id, headers=dict(one.parcel.headers))
+        [again] = world.queues.stored["outbox"]
+        assert again.delay_s == 2
+        world.clock.forward(2)
+        for parcel in (other.parcel, again.parcel):
+            assert parcel.message_id == "m1"
+            await world.deliver(parcel.body, message_id=parcel.message_id, headers=dict(parcel.headers))
+        assert len(mx.mail) == 1
+
+
+async def test_equal_messages_without_identity_are_both_sent_when_they_were_parked():
+    """Two publishes of one JSON, both meant."""
+    async with relay() as (world, mx):
+        message = outbox_json(nextattempt={"time": format_time(START + timedelta(seconds=100))})
+        for _ in range(2):
+            await world.deliver(message, message_id="")
+        world.clock.forward(100)
+        for stored in world.queues.stored.pop("outbox"):
+            parcel = stored.parcel
+            await world.deliver(parcel.body, message_id=parcel.message_id, headers=dict(parcel.headers))
+        assert len(mx.mail) == 2
+
+
+async def test_a_message_that_cannot_be_parked_goes_to_the_dead_queue():
+    """After some offers, with the reason; a full outbox would otherwise be kept full by who holds what is in it."""
+    async with relay() as (world, mx):
+        world.queues.missing = {"outbox"}
+        message = outbox_json(nextattempt={"time": format_time(START + timedelta(days=1))})
+        assert await world.deliver(message) == "ack"
+        [dead] = world.queues.stored["dead"]
+        assert dead.json == message
+        assert "not due yet" in dead.parcel.headers["reason"]
+        assert mx.dialogs == []
+
+
+async def test_a_message_in_other_hands_that_cannot_be_sent_away_is_given_back():
+    """It is not lost, and not taken for dead: somebody is working on it."""
+    async with relay() as (world, _):
+        world.claims.take = lambda key: False
+        world.queues.missing = {"outbox"}
+        assert await world.deliver(outbox_json(), message_id="m1") == "requeue"
+
+
 @pytest.mark.parametrize(
     ("answer", "queue", "expected"),
     [

@@ -323,14 +323,16 @@ class World:
     connect: Any = connect
     journal: Any = None
     claims: Any = None
+    queues: Any = None
+    clock: Any = None
     sleep: Callable[[float], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
         self.history: list[str] = []
-        self.clock = Clock()
+        self.clock = self.clock or Clock()
         self.lines = Lines()
         self.resolver = FakeResolver()
-        self.queues = FakeQueues(self.history)
+        self.queues = self.queues or FakeQueues(self.history)
         self.journal = self.journal or FakeJournal(self.history)
         self.claims = self.claims or FakeClaims()
         self.slept: list[float] = []
@@ -368,7 +370,8 @@ class World:
 
     async def deliver(self, message: Mapping[str, Any] | bytes, **properties: Any) -> str:
         """Hand out *message* and wait until it is settled; return how."""
-        return await self.queues.hand_out(message, **properties).outcome()
+        consumed: FakeConsumed = self.queues.hand_out(message, **properties)
+        return await consumed.outcome()
 
     def result(self, queue: str) -> dict[str, Any]:
         """Return the last attempt's result in the only message of *queue*."""
