@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -39,9 +39,11 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1800)]
 class Trial:
     """A relay and a sink on some queue, with everything that can be killed."""
 
-    def __init__(self, folder: Path, address: str, node: RabbitNode | None, *, script: bool) -> None:
+    def __init__(
+        self, folder: Path, address: str, node: RabbitNode | None, *, script: bool, faults: Sequence[str]
+    ) -> None:
         self.node = node
-        self.sink = Sink(folder, keep=False)
+        self.sink = Sink(folder, *faults, keep=False)
         inbox = "inbox" if script else "outbox"
         self.relay = Relay(
             folder, address, rabbitmq_inbox=inbox, smtp_sink_address="127.0.0.1", smtp_sink_port=self.sink.port,
@@ -66,8 +68,8 @@ class Trial:
 
 
 @contextmanager
-def running(folder: Path, kind: str, *, script: bool = False) -> Iterator[Trial]:
-    """Run everything while the block lasts."""
+def running(folder: Path, kind: str, *, script: bool = False, faults: Sequence[str] = ()) -> Iterator[Trial]:
+    """Run everything while the block lasts; *faults* are the sink's."""
     with ExitStack() as stack:
         node = None
         address = f"embedded://{folder / 'queue'}"
@@ -76,7 +78,7 @@ def running(folder: Path, kind: str, *, script: bool = False) -> Iterator[Trial]
                 pytest.skip("install rabbitmq-server (Debian package) to run this")
             node = stack.enter_context(running_node())  # its own: it is killed
             address = node.address
-        path = Trial(folder, address, node, script=script)
+        path = Trial(folder, address, node, script=script, faults=faults)
         for program in (path.sink, path.relay):
             stack.callback(program.cleanup)
             program.start()
@@ -157,3 +159,14 @@ async def test_everything_killed_with_a_script_between_loses_nothing(tmp_path: P
     rounds = ["receive", "deliver", *(["broker"] if kind == "rabbitmq" else [])]
     with running(tmp_path, kind, script=True) as path:
         check(path, await load_while(path, rounds * max(1, ROUNDS // 3)))
+
+
+@pytest.mark.parametrize("kind", ["embedded", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+async def test_deferred_mail_survives_kills(tmp_path: Path, kind: str) -> None:
+    """Every other message is refused for now: retry copies are neither lost nor doubled by whatever is killed."""
+    rounds = ["deliver", *(["broker"] if kind == "rabbitmq" else [])]
+    with running(tmp_path, kind, faults=["--reply", "rcpt=451 later", "--percent", "50"]) as path:
+        check(path, await load_while(path, rounds * ROUNDS))
+        assert path.relay.events("delivery.deferred")
+        assert not path.relay.events("bug")
+        assert not path.relay.events("outbox.dead")
