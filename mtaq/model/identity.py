@@ -5,11 +5,15 @@ Pure: time and chance are arguments.
 
 from __future__ import annotations
 
-from base64 import b32hexencode
 from datetime import datetime
 
 #: Longest ``server-id``: id, two dots, 26 characters of base32 and up to five digits stay within 64 characters.
 MAX_SERVER_ID = 31
+
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+#: Two base32 digits at a time: the library's encoder takes three times as long as all else here.
+_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
 
 
 def transaction_id(server_id: str, *, now: datetime, random: bytes) -> str:
@@ -23,8 +27,8 @@ def transaction_id(server_id: str, *, now: datetime, random: bytes) -> str:
         random: Ten random bytes.
     """
     milliseconds = int(now.timestamp() * 1000) & 0xFFFF_FFFF_FFFF
-    bits = milliseconds.to_bytes(6, "big") + random
-    return f"{server_id}.{b32hexencode(bits)[:26].decode().lower()}"
+    bits = int.from_bytes(milliseconds.to_bytes(6, "big") + random, "big") << 2  # 128 bits fill 26 digits but for two
+    return f"{server_id}.{''.join([_PAIRS[bits >> shift & 1023] for shift in range(120, -1, -10)])}"
 
 
 def recipient_id(transaction: str, number: int) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 def format_time(moment: datetime) -> str:
     """Return *moment* (timezone-aware) in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return moment.astimezone(UTC).isoformat(" ", "seconds")[:19]
 
 
 def parse_time(text: str) -> datetime:

@@ -82,6 +82,7 @@ class ReceptionService:
         self._session_numbers = itertools.count(1)
         self._session_prefix = f"{int(clock().timestamp()):x}"
         self._sweeper: asyncio.TimerHandle | None = None
+        self._new_sessions = 0
 
     # Life.
 
@@ -129,6 +130,7 @@ class ReceptionService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._count()
 
     def _admits(self, port: int, remote_ip: str) -> bool:
         return self._policies[port].refuse_connection(plain_ip(remote_ip), self._publisher.state) is None
@@ -144,7 +146,15 @@ class ReceptionService:
         now = self.loop.time()
         for connection in list(self._connections):
             connection.check_deadlines(now)
+        self._count()
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def _count(self) -> None:
+        """Write the numbers of sessions to where metrics are read; too dear to be done for each of them."""
+        if self._new_sessions:
+            SESSIONS.inc(self._new_sessions)
+            self._new_sessions = 0
+        SESSIONS_OPEN.set(len(self._connections))
 
     # What connections ask.
 
@@ -187,8 +197,7 @@ class ReceptionService:
 
     def opened(self, connection: SmtpConnection) -> None:
         """A client connected."""
-        SESSIONS.inc()
-        SESSIONS_OPEN.inc()
+        self._new_sessions += 1
         self._connections.add(connection)
 
     def refused(self, connection: SmtpConnection, reply: Reply) -> None:
@@ -210,7 +219,6 @@ class ReceptionService:
         if connection not in self._connections:
             return
         self._connections.discard(connection)
-        SESSIONS_OPEN.dec()
         facts = connection.facts()
         self._events.session_closed(
             session_id=connection.session_id,

@@ -6,6 +6,8 @@ code itself does: that is for the log. Replies that name a number or an address 
 
 from __future__ import annotations
 
+from functools import cache
+
 from mtaq.model.reply import Reply, reply
 
 # 2yz, 3yz
@@ -64,12 +66,21 @@ NOT_ALLOWED = reply(554, "5.7.1", "not allowed")
 MAIL_LOOP = reply(554, "5.4.6", "too many Received fields: a mail loop")  # RFC 5321 §6.3
 
 # The constants above live as long as the program, so their ids are never given to another object.
+_KEPT: list[Reply] = []
 _WIRE = {id(ready): ready.encode() for ready in list(globals().values()) if isinstance(ready, Reply)}
 
 
+def keep(answer: Reply) -> Reply:
+    """Have *answer* encoded once for all; for replies that are as lasting as the configuration."""
+    _WIRE[id(answer)] = answer.encode()
+    _KEPT.append(answer)  # an id is good only as long as its object lives
+    return answer
+
+
+@cache
 def greeting(hostname: str) -> Reply:
     """Return the 220 that opens a session (RFC 5321 §4.2); no enhanced status code (RFC 2034 §4)."""
-    return reply(220, None, f"{hostname} ESMTP mtaq")
+    return keep(reply(220, None, f"{hostname} ESMTP mtaq"))
 
 
 def bad_sender(reason: str) -> Reply:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from mtaq.model.errors import RemoteProtocolError
@@ -47,6 +48,7 @@ class MailParameters:
 _NONE = MailParameters()
 
 
+@cache
 def ehlo_reply(hostname: str, *, max_size_bytes: int, starttls: bool) -> Reply:
     """Return the answer to EHLO (RFC 5321 §4.1.1.1); no enhanced status code (RFC 2034 §4)."""
     keywords = [
@@ -60,7 +62,7 @@ def ehlo_reply(hostname: str, *, max_size_bytes: int, starttls: bool) -> Reply:
     ]
     if starttls:
         keywords.append("STARTTLS")  # RFC 3207 §2
-    return reply(250, None, hostname, *keywords)
+    return codes.keep(reply(250, None, hostname, *keywords))
 
 
 def parse_mail_parameters(text: bytes) -> MailParameters:

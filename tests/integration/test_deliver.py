@@ -249,31 +249,31 @@ async def test_an_attempt_has_its_own_time():
     assert (result["state"], result["result"]) == ("data", "timeout")
 
 
-@pytest.mark.parametrize("size", [10, 1_000_000])
-async def test_behind_the_final_dot_the_attempts_time_does_not_count(size):
+@pytest.mark.parametrize("lines", [1, 1000])
+async def test_behind_the_final_dot_the_attempts_time_does_not_count(lines):
     """Who gives up there sends twice: the answer has the time of ``dot``, however late the transaction began."""
-    async with relay(delivery_attempt_timeout=1) as (world, mx):
+    async with relay(delivery_attempt_timeout=2) as (world, mx):
         mx.gate.clear()
-        consumed = world.queues.hand_out(outbox_json(mime="Subject: hi\r\n\r\n" + "x\r\n" * size))
+        consumed = world.queues.hand_out(outbox_json(mime="Subject: hi\r\n\r\n" + ("x" * 990 + "\r\n") * lines))
         await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1] == "DATA")
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(2.2)
         mx.gate.set()
         await consumed.outcome()
         assert world.result("success")["code"] == 250
 
 
-@pytest.mark.parametrize("size", [10, 300_000])
-async def test_an_answer_that_came_while_the_process_stood_still_counts(size):
+@pytest.mark.parametrize("lines", [1, 1000])
+async def test_an_answer_that_came_while_the_process_stood_still_counts(lines):
     """Frozen beyond the time for the final dot: the 250 is there when it goes on, and the mail is not sent twice."""
     with StubbornMx() as mx:
-        timeouts = options().delivery_timeouts._replace(dot=0.5)
+        timeouts = options().delivery_timeouts._replace(dot=1)
         async with World(options=options(delivery_port=mx.port, delivery_timeouts=timeouts)) as world:
             world.resolver.add("example.com", (10, "mx.example.com", "127.0.0.1"))
-            consumed = world.queues.hand_out(outbox_json(mime="Subject: hi\r\n\r\n" + "x\r\n" * size))
+            consumed = world.queues.hand_out(outbox_json(mime="Subject: hi\r\n\r\n" + ("x" * 990 + "\r\n") * lines))
             await asyncio.to_thread(mx.dot_came.wait, 20)
             await asyncio.sleep(0.05)  # so that the answer is being waited for
             mx.may_answer.set()
-            time.sleep(1)  # the event loop is to stand still
+            time.sleep(1.5)  # the event loop is to stand still
             await consumed.outcome()
             assert world.result("success")["code"] == 250
 
