@@ -11,12 +11,13 @@ from pathlib import Path
 
 from tests.benchmarks.load import Case
 from tests.benchmarks.measure import Measurement, Server, measure
-from tests.benchmarks.peers import PostfixIntake, PostfixRelay, SmtpSink, can_run_postfix
+from tests.benchmarks.peers import SmtpSink
+from tests.benchmarks.postfix import PostfixDiscard, PostfixHold, PostfixRelay, can_run_postfix
 from tests.benchmarks.relay import MtaqIntake, MtaqRelay
 from tests.support.rabbitmq import RabbitNode, running_node
 
-#: The servers, in the order in which they are loaded.
-SERVERS = ("smtp-sink", "postfix", "mtaq")
+#: The servers, in the order in which they are loaded; one that has nothing to do with a benchmark is left out of it.
+SERVERS = {"intake": ("smtp-sink", "postfix-hold", "postfix", "mtaq"), "relay": ("smtp-sink", "postfix", "mtaq")}
 
 #: How long one load lasts, about. Short ones before it warm up, and tell how many messages that takes.
 LOAD_S = 10.0
@@ -39,7 +40,8 @@ class Running:
 
 @contextlib.contextmanager
 def running(what: str, names: Sequence[str], *, sessions: int) -> Iterator[Running]:
-    """Start the servers called *names* for ``intake`` or ``relay``; afterwards nothing of them is left."""
+    """Start those of the servers of ``intake`` or ``relay`` that *names* says; afterwards nothing of them is left."""
+    names = [name for name in SERVERS[what] if name in names]
     with contextlib.ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="mtaq-bench-", ignore_cleanup_errors=True))
@@ -49,10 +51,11 @@ def running(what: str, names: Sequence[str], *, sessions: int) -> Iterator[Runni
         stack.callback(sink.stop)
         sink.start()
         servers: list[Server] = [sink] if "smtp-sink" in names else []
-        if "postfix" in names and can_run_postfix():
-            servers.append(_postfix(stack, what, folder, sessions, sink))
-        elif "postfix" in names:
+        peers = [name for name in names if name.startswith("postfix")]
+        if peers and not can_run_postfix():
             print("postfix is left out: to start one of our own takes root", file=sys.stderr)
+        elif peers:
+            servers += [_postfix(stack, what, name, folder, sessions, sink) for name in peers]
         node = None
         if "mtaq" in names:
             node = stack.enter_context(running_node(folder / "rabbitmq"))
@@ -60,12 +63,14 @@ def running(what: str, names: Sequence[str], *, sessions: int) -> Iterator[Runni
         yield Running(servers, node)
 
 
-def _postfix(stack: contextlib.ExitStack, what: str, folder: Path, sessions: int, sink: SmtpSink) -> Server:
-    peer: PostfixIntake | PostfixRelay = (
-        PostfixIntake(folder, sessions=sessions)
-        if what == "intake"
-        else PostfixRelay(folder, sessions=sessions, sink=sink)
-    )
+def _postfix(stack: contextlib.ExitStack, what: str, name: str, folder: Path, sessions: int, sink: SmtpSink) -> Server:
+    peer: PostfixHold | PostfixDiscard | PostfixRelay
+    if what == "relay":
+        peer = PostfixRelay(folder, sessions=sessions, sink=sink)
+    elif name == PostfixHold.name:
+        peer = PostfixHold(folder, sessions=sessions)
+    else:
+        peer = PostfixDiscard(folder, sessions=sessions)
     stack.callback(peer.stop)
     peer.start()
     return peer

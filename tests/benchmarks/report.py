@@ -57,13 +57,13 @@ def of_case(measurements: Sequence[Measurement], case: Case) -> dict[str, list[M
 def case_lines(measurements: Sequence[Measurement], case: Case) -> list[str]:
     """Return the table of one case."""
     servers = of_case(measurements, case)
-    peer = servers.get("postfix")
+    peers = {name: median(run.per_s for run in runs) for name, runs in servers.items() if name.startswith("postfix")}
     lines = [f"{case}"]
     for name, runs in servers.items():
         rates = [run.per_s for run in runs]
-        line = f"  {name:<10}{median(rates):>9,.0f}/s  ({min(rates):,.0f} to {max(rates):,.0f})"
-        if peer and name == "mtaq":
-            line += f"  {median(rates) / median(run.per_s for run in peer):.2f} × postfix"
+        line = f"  {name:<13}{median(rates):>9,.0f}/s  ({min(rates):,.0f} to {max(rates):,.0f})"
+        if name == "mtaq":
+            line += "".join(f"  {median(rates) / rate:.2f} × {peer}" for peer, rate in peers.items())
         lines.append(line)
         for group in runs[0].cpu_us:
             cpu = median(run.cpu_us[group] for run in runs)
