@@ -270,6 +270,21 @@ async def test_larger_than_the_server_takes(connect: Connect, rabbitmq: RabbitNo
         await asyncio.to_thread(rabbitmq.ctl, "eval", limit.format(134217728))
 
 
+async def test_refused_by_a_full_queue(connect: Connect, channel: Channel) -> None:
+    """A message that the broker refuses (``basic.nack``) is not taken for stored."""
+    broker, queue = await connect(), fresh_name()
+    await channel.queue_declare(queue, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    await publish_all(broker, queue, ["a"])
+    with pytest.raises(UnconfirmedPublish, match="refused"):
+        await broker.publish(queue, parcel("b"), timeout_s=PATIENCE_S)
+    inbox = Inbox(ack=True)
+    broker.consume(queue, prefetch=10, on_message=inbox)
+    await inbox.wait(1)
+    await publish_all(broker, queue, ["c"])
+    await inbox.wait(2)
+    assert inbox.bodies == [b"a", b"c"]
+
+
 async def test_several_nodes(connect: Connect, rabbitmq: RabbitNode, closed_port: int) -> None:
     """Nodes that do not answer are passed over."""
     alive = f"127.0.0.1:{rabbitmq.port}"
