@@ -70,6 +70,7 @@ def case_lines(measurements: Sequence[Measurement], case: Case) -> list[str]:
             after = median(run.cpu_after_us.get(group, 0.0) for run in runs)
             peak = median(run.peak_bytes[group] for run in runs)
             lines.append(f"      {group:<16}{cpu:>8,.0f} µs{after:>8,.0f} µs after{peak / 2**20:>8,.0f} MB")
+        lines.append(f"      {'together':<16}{median(sum(run.cpu_us.values()) for run in runs):>8,.0f} µs")
         other, stolen = (
             100 * max(values) for values in zip(*((r.other_share, r.stolen_share) for r in runs), strict=True)
         )
