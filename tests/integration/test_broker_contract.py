@@ -13,7 +13,7 @@ import pytest
 from mtaq.broker import Broker, BrokerOptions, open_broker
 from mtaq.broker.address import BrokerAddress, EmbeddedAddress, parse_addresses
 from mtaq.model.errors import BrokerUnavailable, TooLarge, UnconfirmedPublish
-from mtaq.model.parcel import INBOX_TYPE, BrokerState, Parcel, QueueSpec
+from mtaq.model.parcel import INBOX_TYPE, BrokerState, Consumed, Parcel, QueueSpec
 from tests.support.queues import PATIENCE_S, Inbox, fresh_name, fresh_queue, parcel, publish_all
 
 Connect = Callable[..., Awaitable[Broker]]
@@ -226,6 +226,29 @@ async def test_stop(broker: Broker) -> None:
     assert (stopped.bodies, other.bodies) == ([b"a"], [b"b", b"c", b"a"])
 
 
+async def test_stop_in_the_middle(broker: Broker) -> None:
+    """From the moment it is stopped a consumer is handed nothing, though much is on its way: all that goes back."""
+    queue = await fresh_queue(broker)
+    bodies = [b"%d" % number + b" " * 50_000 for number in range(100)]
+    await publish_all(broker, queue, bodies)
+    taken, late, stopping = Inbox(ack=True), Inbox(ack=True), asyncio.Event()
+
+    def on_message(message: Consumed) -> None:
+        (late if stopping.is_set() else taken)(message)
+
+    consumer = broker.consume(queue, prefetch=100, on_message=on_message)
+    await taken.wait(1)
+    stop = asyncio.create_task(consumer.stop())
+    await asyncio.sleep(0)
+    stopping.set()
+    await stop
+    other = Inbox(ack=True)
+    broker.consume(queue, prefetch=100, on_message=other)
+    await other.wait(100 - len(taken.messages))
+    assert sorted(taken.bodies + other.bodies) == sorted(bodies)
+    assert late.messages == []
+
+
 async def test_stop_at_once(broker: Broker) -> None:
     """A consumer may be stopped before it got anything, and twice."""
     queue = await fresh_queue(broker)
@@ -264,6 +287,15 @@ async def test_priorities(connect: Connect) -> None:
     broker.consume(queue, prefetch=1, on_message=inbox)
     await inbox.wait(5)
     assert inbox.bodies == [b"high 1", b"high 2", b"middle", b"low 1", b"low 2"]
+
+
+async def test_not_confirmed_in_time(broker: Broker) -> None:
+    """No confirmation within the time is BrokerUnavailable, never success; others are not disturbed."""
+    queue = await fresh_queue(broker)
+    results = await asyncio.gather(
+        *(broker.publish(queue, parcel(), timeout_s=t) for t in (1e-9, PATIENCE_S, 1e-9)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [BrokerUnavailable, type(None), BrokerUnavailable]
 
 
 async def test_unknown_queue(broker: Broker) -> None:
