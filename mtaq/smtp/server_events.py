@@ -5,10 +5,15 @@ Holds only; ``mtaq.smtp.server_session`` fills and reads it.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mtaq.model.address import Address
 from mtaq.smtp.extensions import Body
+
+#: For ``SessionOptions.scram_secret`` where nobody gives one.
+_OWN_SECRET = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,13 @@ class SessionOptions:
             it: with all that are registered a line stays below 2048, which Postfix allows too.
         max_errors: Bad commands answered in a row without an accepted message; the next one ends the session.
         timeout_s: Longest silence; the carrier's to watch.
+        auth_mechanisms: SASL mechanisms offered as soon as the session is secure (RFC 4954 §3): names of
+            ``mtaq.smtp.sasl.MECHANISMS``, in the order announced. Empty: nobody can log in.
+        dsn: Offer DSN (RFC 3461); otherwise its parameters are refused as unknown.
+        requiretls: Offer REQUIRETLS as soon as the session is secure (RFC 8689 §2).
+        limits: Announce ``max_recipients`` with LIMITS (RFC 9422).
+        scram_secret: From it comes the salt that an unknown user is told. All processes that serve one port should
+            share it: a salt that differs from one to the next betrays that there is no such user.
     """
 
     hostname: str
@@ -35,6 +47,23 @@ class SessionOptions:
     max_line_bytes: int = 2048
     max_errors: int = 20
     timeout_s: float = 300
+    auth_mechanisms: tuple[str, ...] = ()
+    dsn: bool = False
+    requiretls: bool = False
+    limits: bool = False
+    scram_secret: bytes = field(default=_OWN_SECRET, repr=False)
+
+
+class RecipientDsn(NamedTuple):
+    """What was asked of notices about one forward-path (RFC 3461 §4.1, §4.2).
+
+    Attributes:
+        notify: ``("NEVER",)``, or some of ``SUCCESS``, ``FAILURE``, ``DELAY``; ``None`` when not given.
+        orcpt: The original recipient, ``rfc822;user@example.test``, decoded; ``None`` when not given.
+    """
+
+    notify: tuple[str, ...] | None
+    orcpt: str | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +75,11 @@ class Transaction:
         size_bytes: Declared by SIZE; ``None`` when not.
         body: Declared by BODY; ``7bit`` when not.
         smtputf8: SMTPUTF8 was given.
+        ret: RET, ``FULL`` or ``HDRS`` (RFC 3461 §4.3); ``None`` when not given.
+        envid: ENVID, decoded (RFC 3461 §4.4); ``None`` when not given.
+        requiretls: REQUIRETLS was given (RFC 8689).
         forward_paths: Those accepted, in order.
+        dsn: What was asked of notices, by the index of the forward-path; those of which nothing was asked are not in.
         rcpt_seen: A RCPT has come, accepted or not.
         started: The first BDAT chunk has been accepted.
     """
@@ -55,13 +88,16 @@ class Transaction:
     size_bytes: int | None = None
     body: Body = "7bit"
     smtputf8: bool = False
+    ret: str | None = None
+    envid: str | None = None
+    requiretls: bool = False
     forward_paths: list[Address] = field(default_factory=list)
+    dsn: dict[int, RecipientDsn] = field(default_factory=dict)
     rcpt_seen: bool = False
     started: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(NamedTuple):
     """May this transaction begin? A positive answer begins it.
 
     Attributes:
@@ -69,24 +105,80 @@ class Mail:
         size: Octets declared by SIZE, within the limit; ``None`` when not declared.
         body: BODY; ``7bit`` when not given.
         smtputf8: SMTPUTF8 was given.
+        ret: See ``Transaction``; as are the following.
+        envid: As there.
+        requiretls: As there.
     """
 
     reverse_path: Address | None
     size: int | None
     body: Body
     smtputf8: bool
+    ret: str | None = None
+    envid: str | None = None
+    requiretls: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rcpt:
-    """May this forward-path have the message? A positive answer adds it to the transaction."""
+class Rcpt(NamedTuple):
+    """May this forward-path have the message? A positive answer adds it to the transaction.
+
+    Attributes:
+        forward_path: Never null.
+        notify: See ``RecipientDsn``.
+        orcpt: As there.
+    """
 
     forward_path: Address
+    notify: tuple[str, ...] | None = None
+    orcpt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StartTls:
     """Start TLS? A positive answer promises that ``reset_for_tls`` follows once it has been written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Is this the password of this user? A positive answer logs the client in, as *user*.
+
+    Attributes:
+        mechanism: ``PLAIN`` or ``LOGIN``.
+        user: UTF-8 text without control characters, as the client gave it; not empty.
+        password: The same.
+    """
+
+    mechanism: str
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ScramKeysWanted:
+    """What keys are kept for this user? Goes to ``give_scram_keys``, or to ``answer`` with a refusal (454, 421).
+
+    Attributes:
+        mechanism: ``SCRAM-SHA-256``.
+        user: Prepared by SASLprep; not empty.
+    """
+
+    mechanism: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginProved:
+    """A SCRAM exchange is over: may the client log in? A positive answer, possible only when *ok*, does it.
+
+    Attributes:
+        mechanism: ``SCRAM-SHA-256``.
+        user: As in ``ScramKeysWanted``.
+        ok: The client has proved that it knows the password. If not, the answer is a refusal (535).
+    """
+
+    mechanism: str
+    user: str
+    ok: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +194,4 @@ class MessageComplete:
     content: bytes
 
 
-Event = Mail | Rcpt | StartTls | MessageComplete
+Event = Mail | Rcpt | StartTls | Login | ScramKeysWanted | LoginProved | MessageComplete
