@@ -6,6 +6,7 @@ code itself does: that is for the log. Replies that name a number or an address 
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from functools import cache
 
 from mtaq.model.reply import Reply, reply
@@ -20,7 +21,7 @@ ACCEPTED = reply(250, "2.6.0", "accepted")
 START_TLS = reply(220, "2.0.0", "go ahead")
 GOODBYE = reply(221, "2.0.0", "goodbye")
 CANNOT_VERIFY = reply(252, "2.0.0", "cannot verify, send mail to find out")
-HELP_TEXT = reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT")
+HELP_TEXT = reply(214, "2.0.0", "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT")
 START_INPUT = reply(354, None, "end with <CRLF>.<CRLF>")
 
 # 4yz: try again
@@ -63,6 +64,7 @@ NO_CHANNEL_BINDING = reply(504, "5.5.4", "channel binding not supported")
 UNKNOWN_PARAMETER = reply(555, "5.5.4", "parameter not recognised")
 
 # 5yz: policy and content
+NEED_TLS = reply(530, "5.7.0", "send STARTTLS first")  # RFC 3207 §4
 AUTH_REQUIRED = reply(530, "5.7.0", "authentication required")
 LOGIN_FAILED = reply(535, "5.7.8", "user or password wrong")
 AUTH_NEEDS_TLS = reply(538, "5.7.11", "encryption required: send STARTTLS first")
@@ -107,6 +109,11 @@ def bad_recipient(reason: str) -> Reply:
 def chunk_received(size_bytes: int) -> Reply:
     """Return the answer to a BDAT chunk that is not the last (RFC 3030 §4.2)."""
     return reply(250, "2.0.0", f"{size_bytes} octets received")
+
+
+def challenge(octets: bytes) -> Reply:
+    """Return the 334 that asks for the client's next response (RFC 4954 §4)."""
+    return reply(334, None, b2a_base64(octets, newline=False).decode("ascii"))
 
 
 def encode(answer: Reply) -> bytes:

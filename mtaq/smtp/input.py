@@ -13,12 +13,13 @@ class InputBuffer:
     Attributes:
         data: What is held; looked at up to ``position``.
         position: Offset of the first octet not yet taken. Whoever takes content moves it.
+        max_line_bytes: Longest line, CRLF included. May be changed between two lines.
     """
 
-    __slots__ = ("_head", "_max_line_bytes", "data", "position")
+    __slots__ = ("_head", "data", "max_line_bytes", "position")
 
     def __init__(self, max_line_bytes: int) -> None:
-        self._max_line_bytes = max_line_bytes
+        self.max_line_bytes = max_line_bytes
         self._head: bytes | None = None  # beginning of an over-long line whose rest is being dropped
         self.data = b""
         self.position = 0
@@ -59,11 +60,11 @@ class InputBuffer:
     def _bound_line(self) -> None:
         """Drop what belongs to a line that can no longer end in time; a final CR may be half of its CRLF."""
         if self._head is None:
-            if len(self) < self._max_line_bytes:
+            if len(self) < self.max_line_bytes:
                 # An idle session must not hold on to the block in which its last command came.
                 self.data = self.data[self.position :]
                 self.position = 0
                 return
-            self._head = self.data[self.position : self.position + self._max_line_bytes]
+            self._head = self.data[self.position : self.position + self.max_line_bytes]
         self.data = b"\r" if self.data.endswith(b"\r") else b""
         self.position = 0

@@ -11,6 +11,7 @@ A dialog file is read line by line::
     S: <closed>                  no further reply: the server has closed
     T: starttls                  TLS handshake
     M: 2                         messages accepted so far, where the transport knows
+    E: Mail(*ret='FULL'*         the last event of that name was this; ``*`` as above; session only
 
 Other lines beginning with ``#`` are remarks. A reply is matched by its first line's code and by text.
 """
@@ -20,17 +21,35 @@ from __future__ import annotations
 import ast
 import fnmatch
 import re
+from base64 import b64decode
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mtaq.model.reply import Reply
 from mtaq.smtp import codes
-from mtaq.smtp.server_session import Event, Mail, MessageComplete, ServerSession, SessionOptions, StartTls
+from mtaq.smtp.scram import derive_keys
+from mtaq.smtp.server_session import (
+    Event,
+    Login,
+    LoginProved,
+    Mail,
+    MessageComplete,
+    ScramKeysWanted,
+    ServerSession,
+    SessionOptions,
+    StartTls,
+)
 
 #: What a dialog may rely on unless its file says otherwise.
 DEFAULT_OPTIONS = SessionOptions(
     hostname="mx.test", max_size_bytes=1_000_000, max_recipients=100, strict_addresses=True, starttls=True
 )
+
+#: Who may log in; ``away`` is the name to which no answer is found.
+USERS = {"user": "pencil", "tim": "tanstaaftanstaaf"}
+#: RFC 7677 §3.
+SCRAM_KEYS = {"user": derive_keys("pencil", salt=b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="))}
+SCRAM_NONCE = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
 
 
 class Transport(Protocol):
@@ -47,6 +66,9 @@ class Transport(Protocol):
 
     async def accepted(self) -> int | None:
         """How many messages has the server accepted? ``None`` when unknown."""
+
+    async def asked(self) -> list[str] | None:
+        """What did the session ask so far? ``None`` when unknown."""
 
 
 class Step(NamedTuple):
@@ -82,6 +104,8 @@ def read_dialog(path: Path) -> Dialog:
 
 
 def _value(text: str) -> object:
+    if "," in text:
+        return tuple(word for word in text.split(",") if word)
     return {"true": True, "false": False}.get(text, int(text) if text.isdigit() else text)
 
 
@@ -119,30 +143,68 @@ async def _play(step: Step, transport: Transport, where: str) -> None:
     elif step.kind == "M:":
         accepted = await transport.accepted()
         assert accepted in (None, int(step.text)), f"{where}: {accepted} messages accepted, expected {step.text}"
+    elif step.kind == "E:":
+        await _check_event(step, transport, where)
     else:
         raise AssertionError(f"{where}: {step.kind} is no instruction")
+
+
+async def _check_event(step: Step, transport: Transport, where: str) -> None:
+    asked = await transport.asked()
+    if asked is None:
+        return
+    name = step.text.partition("(")[0]
+    events = [event for event in asked if event.startswith(name + "(")]
+    assert events, f"{where}: no {name} was asked"
+    assert _fits(events[-1], step.text), f"{where}: expected {step.text}, got {events[-1]}"
 
 
 def _match(wanted: list[str], got: list[str] | None, where: str) -> None:
     assert got is not None, f"{where}: closed, expected {wanted}"
     texts = [f"{line[:3]} {line[4:]}" for line in got]
     for pattern in wanted:
-        plain = re.sub(r"([\[?])", r"[\1]", f"{pattern[:3]} {pattern[4:]}")
-        assert any(fnmatch.fnmatchcase(text, plain) for text in texts), f"{where}: expected {pattern}, got {got}"
+        plain = f"{pattern[:3]} {pattern[4:]}"
+        assert any(_fits(text, plain) for text in texts), f"{where}: expected {pattern}, got {got}"
+
+
+def _fits(text: str, pattern: str) -> bool:
+    """Is *text* what *pattern* says, in which only ``*`` means anything but itself?"""
+    return fnmatch.fnmatchcase(text, re.sub(r"([\[?])", r"[\1]", pattern))
+
+
+def respond(session: ServerSession, event: Event) -> None:
+    """Answer an event as the dialogs expect; see ``decide``."""
+    if isinstance(event, ScramKeysWanted) and event.user != "away":
+        session.give_scram_keys(SCRAM_KEYS.get(event.user), nonce=SCRAM_NONCE)
+    else:
+        session.answer(decide(event))
 
 
 def decide(event: Event) -> Reply:
-    """Answer events as the dialogs expect: anything is welcome but local-parts ``refused`` and ``later``."""
+    """Say what the dialogs expect: anything is welcome but local-parts ``refused`` and ``later``, and wrong logins."""
     if isinstance(event, StartTls):
         return codes.START_TLS
     if isinstance(event, MessageComplete):
         return codes.ACCEPTED
+    if isinstance(event, Login | ScramKeysWanted | LoginProved):
+        return _decide_login(event)
     path = event.reverse_path if isinstance(event, Mail) else event.forward_path
     if path is not None and path.local_part == "refused":
         return codes.RELAY_DENIED
     if path is not None and path.local_part == "later":
         return codes.TRY_LATER
     return codes.SENDER_OK if isinstance(event, Mail) else codes.RECIPIENT_OK
+
+
+def _decide_login(event: Login | ScramKeysWanted | LoginProved) -> Reply:
+    if event.user == "away":
+        return codes.NO_LOGIN_NOW
+    right = event.ok if isinstance(event, LoginProved) else isinstance(event, Login) and _knows(event)
+    return codes.LOGGED_IN if right else codes.LOGIN_FAILED
+
+
+def _knows(login: Login) -> bool:
+    return USERS.get(login.user) == login.password
 
 
 class SessionTransport:
@@ -177,7 +239,7 @@ class SessionTransport:
             self.events.append(event)
             if isinstance(event, MessageComplete):
                 self.messages.append(event.content)
-            self._session.answer(decide(event))
+            respond(self._session, event)
         self._output += self._session.data_to_send()
 
     async def read_reply(self) -> list[str] | None:
@@ -198,3 +260,7 @@ class SessionTransport:
     async def accepted(self) -> int:
         """How many messages were accepted."""
         return len(self.messages)
+
+    async def asked(self) -> list[str]:
+        """Every event so far."""
+        return [repr(event) for event in self.events]
