@@ -76,6 +76,18 @@ class EventLog:
         """A mail transaction was refused."""
         self._emit(words.MESSAGE_REFUSED, fields)
 
+    def hook_failed(self, **fields: Unpack[Fields]) -> None:
+        """The operator's own code gave no usable answer."""
+        self._emit(words.HOOK_FAILED, fields)
+
+    def message_changed(self, **fields: Unpack[Fields]) -> None:
+        """A hook or a step changed a message."""
+        self._emit(words.MESSAGE_CHANGED, fields)
+
+    def message_dropped(self, **fields: Unpack[Fields]) -> None:
+        """A hook or a step dropped a message."""
+        self._emit(words.MESSAGE_DROPPED, fields)
+
     def delivery_delivered(self, **fields: Unpack[Fields]) -> None:
         """A peer took responsibility for a message."""
         self._emit(words.DELIVERY_DELIVERED, fields)
@@ -108,6 +120,18 @@ class EventLog:
         """The delivery journal works again."""
         self._emit(words.JOURNAL_RESTORED, fields)
 
+    def state_lost(self, **fields: Unpack[Fields]) -> None:
+        """The database of the runtime state is away."""
+        self._emit(words.STATE_LOST, fields)
+
+    def state_restored(self, **fields: Unpack[Fields]) -> None:
+        """The database of the runtime state works again."""
+        self._emit(words.STATE_RESTORED, fields)
+
+    def block_added(self, **fields: Unpack[Fields]) -> None:
+        """A network was put on the blocked list by itself."""
+        self._emit(words.BLOCK_ADDED, fields)
+
     def outbox_dead(self, **fields: Unpack[Fields]) -> None:
         """A message of the outbox was moved to the dead queue."""
         self._emit(words.OUTBOX_DEAD, fields)
@@ -139,6 +163,22 @@ class EventLog:
     def config_loaded(self, **fields: Unpack[Fields]) -> None:
         """A configuration took effect."""
         self._emit(words.CONFIG_LOADED, fields)
+
+    def certificate_renewed(self, **fields: Unpack[Fields]) -> None:
+        """A certificate changed on disk and is in use."""
+        self._emit(words.CERTIFICATE_RENEWED, fields)
+
+    def certificate_refused(self, **fields: Unpack[Fields]) -> None:
+        """A certificate changed on disk and cannot be used."""
+        self._emit(words.CERTIFICATE_REFUSED, fields)
+
+    def spool_refused(self, **fields: Unpack[Fields]) -> None:
+        """A file of the spool directory is not taken."""
+        self._emit(words.SPOOL_REFUSED, fields)
+
+    def spool_held(self, **fields: Unpack[Fields]) -> None:
+        """The spool directory cannot be worked on."""
+        self._emit(words.SPOOL_HELD, fields)
 
     def config_refused(self, **fields: Unpack[Fields]) -> None:
         """A new configuration has mistakes; nothing was changed."""

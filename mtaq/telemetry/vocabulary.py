@@ -31,19 +31,23 @@ class Fields(TypedDict, total=False):
     egress_source: str | None
     enhanced_code: str | None
     error: str | None
+    file: str | None
     forward_path: str | None
     helo: str | None
+    hook: str | None
     local_ip: str | None
     local_port: int | None
     logger: str | None
     message_id: str | None
     mx_host: str | None
     needs_restart: str | None
+    network: str | None
     next_attempt_at: datetime | None
     outcome: str | None
     peer_ip: str | None
     peer_port: int | None
     pid: int | None
+    point: str | None
     queue: str | None
     reason: str | None
     recipients: int | None
@@ -113,6 +117,17 @@ MESSAGE_REFUSED = Event(
     "A mail transaction was refused.",
     f"{_SESSION} helo reverse_path forward_path recipients size_bytes {_REPLY} reason",
 )
+_HOOK = "hook point message_id peer_ip reverse_path forward_path duration_ms"
+HOOK_FAILED = Event(
+    "hook.failed",
+    WARNING,
+    "The operator's own code gave no usable answer; the client is told to try again.",
+    f"{_HOOK} reason error traceback",
+)
+MESSAGE_CHANGED = Event("message.changed", INFO, "A hook or a step of a pipeline changed a message.", _HOOK)
+MESSAGE_DROPPED = Event(
+    "message.dropped", INFO, "A hook or a step of a pipeline dropped a message; the client is told 250.", _HOOK
+)
 DELIVERY_DELIVERED = Event("delivery.delivered", INFO, "A peer took responsibility for a message.", _DELIVERY)
 DELIVERY_DEFERRED = Event(
     "delivery.deferred", INFO, "An attempt failed for now; another follows.", f"{_DELIVERY} next_attempt_at reason"
@@ -143,6 +158,13 @@ JOURNAL_LOST = Event(
     "reason",
 )
 JOURNAL_RESTORED = Event("journal.restored", INFO, "The delivery journal works again.", "")
+STATE_LOST = Event(
+    "state.lost", ERROR, "The database of the runtime state is away; what was known last stays in force.", "reason"
+)
+STATE_RESTORED = Event("state.restored", INFO, "The database of the runtime state works again.", "")
+BLOCK_ADDED = Event(
+    "block.added", WARNING, "A network was put on the blocked list without an operator's doing.", "network reason"
+)
 OUTBOX_DEAD = Event(
     "outbox.dead",
     WARNING,
@@ -166,6 +188,21 @@ CONFIG_LOADED = Event(
     "A configuration took effect; what needs a restart is named.",
     "changed needs_restart warnings",
 )
+CERTIFICATE_RENEWED = Event(
+    "certificate.renewed", INFO, "A certificate or its key changed on disk; new sessions have the new one.", "file"
+)
+CERTIFICATE_REFUSED = Event(
+    "certificate.refused",
+    ERROR,
+    "A certificate or its key changed on disk and cannot be used; the old one serves on, the files are tried again.",
+    "file error",
+)
+SPOOL_REFUSED = Event(
+    "spool.refused", WARNING, "A file of the spool directory is not taken; it was put aside, or left.", "file reason"
+)
+SPOOL_HELD = Event(
+    "spool.held", ERROR, "The spool directory cannot be worked on for now; it is tried again.", "file reason"
+)
 CONFIG_REFUSED = Event("config.refused", ERROR, "A new configuration has mistakes; nothing was changed.", "error")
 LIBRARY = Event("library", WARNING, "A library that mtaq uses has something to say.", "logger reason error traceback")
 BUG = Event(
@@ -186,19 +223,23 @@ FIELD_MEANINGS: dict[str, str] = {
     "egress_source": "local address that the connection leaves from",
     "enhanced_code": "enhanced status code (RFC 3463)",
     "error": "the error in its own words",
+    "file": "path of the file or folder that it is about",
     "forward_path": "recipient's address; of several the first",
     "helo": "the name that the client gave in EHLO or HELO",
+    "hook": "the operator's own code, without its password",
     "local_ip": "our address",
     "local_port": "our port",
     "logger": "which part of the library",
     "message_id": "identity in the queues; the same in reception, attempts and results",
     "mx_host": "name of the host that was tried",
     "needs_restart": "keys whose new value waits for a restart",
+    "network": "addresses that may not connect, in CIDR notation",
     "next_attempt_at": "when it is tried again",
     "outcome": "delivered, deferred or failed",
     "peer_ip": "the client's address",
     "peer_port": "the client's port",
     "pid": "process id",
+    "point": "where the code was asked: sender, recipient, message or pipeline",
     "queue": "name of the queue",
     "reason": "why, more exact than what the peer was told",
     "recipients": "number of recipients",
