@@ -142,6 +142,14 @@ def check_open_relay(draft: Draft, findings: Findings) -> None:
             draft.blame(findings, problem, "smtp-range", port=port)
 
 
+def check_proxies(draft: Draft, findings: Findings) -> None:
+    """Who may send a PROXY header may claim to be anybody."""
+    entry = draft.entries.get("smtp-proxy")
+    if entry is not None and draft.settings.reception.smtp_proxy.covers_internet:
+        problem = "everybody may claim any address, so smtp-range keeps nobody out; expected your own proxies"
+        findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
+
+
 def check_queues(draft: Draft, findings: Findings) -> None:
     """Nothing that mtaq publishes about a message goes back into the outbox as a message."""
     queues = draft.settings.queues
@@ -178,6 +186,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = 
     (("smtp-enabled", "smtp-certificate", "smtp-key", "user"), check_certificates),
     (("user",), check_user),
     (("smtp-enabled", *_QUEUES, "smtp-range", "smtp-relay"), check_open_relay),
+    (("smtp-proxy",), check_proxies),
     (
         (*_QUEUES, "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead"),
         check_queues,

@@ -65,6 +65,11 @@ class ReceiveOptions:
         ranges, "", words="nobody", unit="networks, `;`", per_port=True, reload=True, aliases=("smtp-ranges",),
         example="127.0.0.0/8;192.168.0.0/16",
         doc="Who may connect. Others get `554 5.7.1` and the connection is closed. Empty: nobody.")
+    smtp_proxy: Ranges = option(
+        ranges, "", words="nobody", unit="networks, `;`", reload=True, example="192.0.2.5",
+        doc="Proxies that begin every connection with a PROXY header, version 1 or 2. The addresses in it then count "
+            "everywhere: for `smtp-range`, limits, mapping, logs and JSON. Whoever of them sends none is closed; "
+            "from everybody else such a header is bad SMTP.")
     smtp_certificate: str | None = option(
         optional(absolute_path), "", per_port=True, rfc="RFC 3207", example="/etc/mtaq/mail.example.com.pem",
         doc="PEM file with the certificate and its chain. A renewed file is read by `mtaq reload`; "

@@ -141,6 +141,8 @@ def _connection_json(facts: ConnectionFacts) -> dict[str, Any]:
         connection["tls"] = {"version": facts.tls.version, "cipher": facts.tls.cipher}
     if facts.user is not None:
         connection["user"] = facts.user
+    if facts.proxy is not None:
+        connection["proxy"] = {"ip": facts.proxy[0], "port": facts.proxy[1]}
     return connection
 
 

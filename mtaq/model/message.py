@@ -29,6 +29,7 @@ class ConnectionFacts:
         helo: The client's name for itself, as it stood in EHLO or HELO.
         tls: ``None`` when the session is in clear.
         user: Who logged in, or ``None``.
+        proxy: IP address and port of the proxy that told us the rest; ``None`` without one.
     """
 
     local_ip: str
@@ -38,6 +39,7 @@ class ConnectionFacts:
     helo: str
     tls: TlsFacts | None = None
     user: str | None = None
+    proxy: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

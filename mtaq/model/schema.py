@@ -48,6 +48,8 @@ _TEXTS = {"type": "array", "items": _TEXT}
 _YES_NO = {"type": "boolean"}
 _COUNT = {"type": "integer", "minimum": 0}
 _PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
+#: A PROXY header may say 0.
+_PROXIED_PORT = {"type": "integer", "minimum": 0, "maximum": 65535}
 _OBJECT = {"type": "object"}
 _OBJECTS = {"type": "array", "items": {"type": "object"}}
 _TIME = {"type": "string", "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"}
@@ -73,10 +75,10 @@ _PARTS = (
 )
 
 _CONNECTION = (
-    Property("local-ip", _TEXT, "Our address in the session.", True),
-    Property("local-port", _PORT, "The port the client connected to.", True),
+    Property("local-ip", _TEXT, "The address the client connected to: ours, or our proxy's.", True),
+    Property("local-port", _PROXIED_PORT, "The port the client connected to.", True),
     Property("remote-ip", _TEXT, "The client's address; IPv4-mapped IPv6 is written as IPv4.", True),
-    Property("remote-port", _PORT, "The client's port.", True),
+    Property("remote-port", _PROXIED_PORT, "The client's port.", True),
     Property("helo", _TEXT, "The name the client gave in EHLO or HELO.", True),
     Property("secure", _YES_NO, "Whether the session was encrypted.", True),
     Property(
@@ -85,7 +87,16 @@ _CONNECTION = (
         "How the session was encrypted; only when it was.",
         properties=(
             Property("version", _TEXT, "Version, such as `TLSv1.3`.", True),
-            Property("cipher", _TEXT, "OpenSSL's name of the cipher.", True),
+            Property("cipher", _TEXT, "OpenSSL's name of the cipher; empty when a proxy did not tell it.", True),
+        ),
+    ),
+    Property(
+        "proxy",
+        _OBJECT,
+        "The proxy whose PROXY header told the other addresses; only when there was one.",
+        properties=(
+            Property("ip", _TEXT, "Its address.", True),
+            Property("port", _PORT, "Its port.", True),
         ),
     ),
 )

@@ -24,6 +24,7 @@ from mtaq.model.reply import Reply
 from mtaq.receive.intake import SessionFacts
 from mtaq.receive.listener import is_secured
 from mtaq.receive.policy import PortPolicy
+from mtaq.receive.proxy import ProxyHeader
 from mtaq.smtp import codes
 from mtaq.smtp.server_session import Mail, MessageComplete, Rcpt, ServerSession, StartTls
 
@@ -48,7 +49,14 @@ class SmtpConnection(SMTP):
         close_reason: Why we closed it; empty when the client did.
     """
 
-    def __init__(self, service: ReceptionService, policy: PortPolicy, slot: int | None, session_id: str) -> None:
+    def __init__(
+        self,
+        service: ReceptionService,
+        policy: PortPolicy,
+        slot: int | None,
+        session_id: str,
+        header: ProxyHeader | None = None,
+    ) -> None:
         self.loop = service.loop
         self.event_handler = service
         self.transport: asyncio.Transport | None = None
@@ -60,6 +68,8 @@ class SmtpConnection(SMTP):
         self._service = service
         self._policy = policy
         self._slot = slot
+        self._header = header
+        self._proxy: tuple[str, int] | None = None
         self._remote: tuple[str, int] | None = None
         self._local = ("", 0)
         self._read_paused = False
@@ -86,9 +96,12 @@ class SmtpConnection(SMTP):
         self._remote = (plain_ip(peer[0]), peer[1])
         self._local = (plain_ip(local[0]), local[1])
         self._note_tls()
+        if self._header is not None:
+            self._believe(self._header)
         self.smtp = ServerSession(self._policy.session_options(self._local[0]), secure=self.tls is not None)
         self._service.opened(self)
-        refusal = self._service.refuse_connection(self._policy, self._remote[0], self._slot)
+        is_proxy = self._header is not None and self._header.is_local
+        refusal = self._service.refuse_connection(self._policy, self._remote[0], self._slot, is_proxy=is_proxy)
         if refusal is None:
             self.smtp.greet()
         else:
@@ -107,7 +120,7 @@ class SmtpConnection(SMTP):
         if self._task is None and not self._write_paused:
             return False
         self._half_closed = True
-        return self.tls is None  # TLS has no half-closed connection
+        return not is_secured(self.transport)  # TLS has no half-closed connection
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection; its publish, if any, runs on and keeps the slot. May be called twice."""
@@ -137,6 +150,7 @@ class SmtpConnection(SMTP):
             remote_port=self._remote[1],
             helo=self.smtp.helo,
             tls=self.tls,
+            proxy=self._proxy,
         )
 
     @property
@@ -308,6 +322,13 @@ class SmtpConnection(SMTP):
         self._read_paused = False
         self._note_tls()
         self._done()
+
+    def _believe(self, header: ProxyHeader) -> None:
+        """What a trusted proxy says of its client counts in place of what we see of the proxy."""
+        self._proxy = self._remote
+        self._remote = header.source or self._remote
+        self._local = header.destination or self._local
+        self.tls = header.tls or self.tls
 
     def _note_tls(self) -> None:
         assert self.transport is not None

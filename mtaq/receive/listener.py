@@ -1,8 +1,11 @@
-"""Accepts connections, one slot each.
+"""Accepts connections, one slot each, and hears who is behind a proxy before anything else is said.
 
 A client beyond the cap is left in the kernel's backlog for a while, because most often a slot comes free; after that
 it is taken and told 421, so that it knows. On a port with TLS from the first byte, whoever is not served is closed
 before the handshake: a connection without a slot must not linger.
+
+A peer that is a trusted proxy begins with a PROXY header, on every port; its client's address is the one that counts
+from then on. Whoever sends none in time, or one that is wrong, is closed without a word.
 """
 
 from __future__ import annotations
@@ -10,16 +13,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from mtaq.receive.ports import Slots
+from mtaq.receive.proxy import MalformedHeader, ProxyHeader
+from mtaq.receive.proxy_reader import read_header
 
 #: How often a full instance looks for a free slot.
 RETRY_S = 0.05
 
 #: After so long without a look nobody has been waiting: the next client's wait begins anew.
 FORGET_S = 0.5
+
+#: Longest wait for a PROXY header, which a proxy sends before all else.
+HEADER_S = 5.0
 
 
 class Handshake(NamedTuple):
@@ -45,18 +53,33 @@ class Acceptor:
     def __init__(
         self,
         sock: socket.socket,
-        make_protocol: Callable[[int | None], asyncio.BaseProtocol],
+        make_protocol: Callable[[int | None, ProxyHeader | None], asyncio.BaseProtocol],
         *,
         slots: Slots,
-        admits: Callable[[str], bool],
+        is_proxy: Callable[[str], bool],
+        admits: Callable[[str, int], bool],
+        header_refused: Callable[[str, int, str], None],
         handshake: Callable[[], Handshake] | None,
         wait_s: float,
     ) -> None:
+        """
+        Accept on *sock*, bound and listening.
+
+        Args:
+            make_protocol: Makes what serves a client, from its slot and from what its proxy said of it.
+            is_proxy: Is the peer with this IP a proxy whose header counts?
+            admits: May the client with this IP, which has that slot, begin a handshake?
+            header_refused: Told IP and port of a proxy that was closed for its header, and why.
+            handshake: How TLS is begun with the next client; ``None`` on a port that begins in clear.
+            wait_s: How long a client beyond the cap is left waiting.
+        """
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._make_protocol = make_protocol
         self._slots = slots
+        self._is_proxy = is_proxy
         self._admits = admits
+        self._header_refused = header_refused
         self._handshake = handshake
         self._wait_s = wait_s
         self._full_since = self._full_at = float("-inf")
@@ -93,13 +116,13 @@ class Acceptor:
             self._give_back(slot)
             self._pause()
             return
-        if self._handshake is not None and (slot is None or not self._admits(address[0])):
-            # Nothing can be said before the handshake, and none is made for those who may not connect.
-            client.close()
-            self._give_back(slot)
-            return
         client.setblocking(False)
-        self._open(client, slot)
+        if self._is_proxy(address[0]):
+            self._run(self._open_proxied(client, address, slot))
+        elif self._may_open(address[0], slot):
+            self._run(self._open(client, slot, None))
+        else:
+            self._turn_away(client, slot)
 
     def _waited_enough(self) -> bool:
         """Note since when somebody waits for a slot; told once ``wait_s`` has passed."""
@@ -121,13 +144,39 @@ class Acceptor:
         if slot is not None:
             self._slots.release(slot)
 
-    def _open(self, client: socket.socket, slot: int | None) -> None:
-        task = self._loop.create_task(self._opening(client, slot))
+    def _turn_away(self, client: socket.socket, slot: int | None) -> None:
+        client.close()
+        self._give_back(slot)
+
+    def _may_open(self, client_ip: str, slot: int | None) -> bool:
+        """Nothing can be said before a handshake, and none is made for those who may not connect."""
+        return self._handshake is None or (slot is not None and self._admits(client_ip, slot))
+
+    def _run(self, opening: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(opening)
         self._openings.add(task)
         task.add_done_callback(self._openings.discard)
 
-    async def _opening(self, client: socket.socket, slot: int | None) -> None:
-        protocol = self._make_protocol(slot)
+    async def _open_proxied(self, client: socket.socket, peer: tuple[str, int], slot: int | None) -> None:
+        try:
+            # Without a slot there is no waiting here: the header came while the client waited in the backlog.
+            header = await read_header(client, timeout_s=HEADER_S if slot is not None else 0)
+        except (MalformedHeader, OSError) as error:
+            self._turn_away(client, slot)
+            self._header_refused(peer[0], peer[1], str(error) or "no header in time")
+            return
+        except asyncio.CancelledError:
+            self._turn_away(client, slot)
+            raise
+        client_ip = header.source[0] if header.source else peer[0]
+        # A proxy that asks how we are need not be in the range that its clients must be in.
+        if (header.is_local and slot is not None) or self._may_open(client_ip, slot):
+            await self._open(client, slot, header)
+        else:
+            self._turn_away(client, slot)
+
+    async def _open(self, client: socket.socket, slot: int | None, header: ProxyHeader | None) -> None:
+        protocol = self._make_protocol(slot, header)
         try:
             if self._handshake is None:
                 await self._loop.connect_accepted_socket(lambda: protocol, client)
@@ -139,5 +188,4 @@ class Acceptor:
             if not is_secured(transport):
                 raise ConnectionResetError("the client went away")
         except OSError:  # it went away, or the handshake failed; connection_made was not called
-            client.close()
-            self._give_back(slot)
+            self._turn_away(client, slot)

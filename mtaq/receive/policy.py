@@ -55,9 +55,9 @@ class PortPolicy:
         """How long a client may take for its TLS handshake, where it can be told nothing."""
         return min(HANDSHAKE_S, float(self.options.smtp_timeout))
 
-    def refuse_connection(self, remote_ip: str, broker: BrokerState) -> Reply | None:
-        """Return why this client is not served, or ``None`` when it is."""
-        if not self.options.smtp_range.contains(remote_ip):
+    def refuse_connection(self, remote_ip: str, broker: BrokerState, *, any_ip: bool = False) -> Reply | None:
+        """Return why this client is not served, or ``None`` when it is; *any_ip* leaves the range out."""
+        if not any_ip and not self.options.smtp_range.contains(remote_ip):
             return codes.NOT_ALLOWED
         if broker is not BrokerState.UP:
             return codes.UNAVAILABLE

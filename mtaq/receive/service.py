@@ -23,6 +23,7 @@ from mtaq.receive.intake import Intake, IntakeOptions, SessionFacts
 from mtaq.receive.listener import Acceptor, Handshake
 from mtaq.receive.policy import PortPolicy
 from mtaq.receive.ports import Publisher, Slots
+from mtaq.receive.proxy import ProxyHeader
 from mtaq.smtp import codes
 from mtaq.smtp.server_session import Transaction
 from mtaq.telemetry.events import EventLog
@@ -32,6 +33,7 @@ SWEEP_S = 1.0
 
 SESSIONS = counter("mtaq_sessions", "SMTP sessions opened by clients.")
 SESSIONS_REFUSED = counter("mtaq_sessions_refused", "Connections answered with a refusal at once.", ("code",))
+PROXY_HEADERS_REFUSED = counter("mtaq_proxy_headers_refused", "Proxies closed for a missing or wrong PROXY header.")
 SESSIONS_OPEN = gauge("mtaq_sessions_open", "SMTP sessions open now.")
 
 
@@ -94,7 +96,9 @@ class ReceptionService:
                 port.sock,
                 partial(self._connection, port.number),
                 slots=self._slots,
+                is_proxy=partial(self._is_proxy, port.number),
                 admits=partial(self._admits, port.number),
+                header_refused=self._header_refused,
                 handshake=partial(self._handshake, port.number) if port.implicit_tls else None,
                 wait_s=self._slot_wait_s,
             )
@@ -132,15 +136,24 @@ class ReceptionService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._count()
 
-    def _admits(self, port: int, remote_ip: str) -> bool:
-        return self._policies[port].refuse_connection(plain_ip(remote_ip), self._publisher.state) is None
+    def _is_proxy(self, port: int, peer_ip: str) -> bool:
+        proxies = self._policies[port].options.smtp_proxy
+        return bool(proxies) and proxies.contains(peer_ip)
+
+    def _admits(self, port: int, remote_ip: str, slot: int) -> bool:
+        """May this client begin a handshake? It can be told nothing before."""
+        return self.refuse_connection(self._policies[port], plain_ip(remote_ip), slot) is None
 
     def _handshake(self, port: int) -> Handshake:
         return Handshake(self._contexts[port], self._policies[port].handshake_timeout_s)
 
-    def _connection(self, port: int, slot: int | None) -> SmtpConnection:
+    def _connection(self, port: int, slot: int | None, header: ProxyHeader | None) -> SmtpConnection:
         session_id = f"{self._session_prefix}-{next(self._session_numbers)}"
-        return SmtpConnection(self, self._policies[port], slot, session_id)
+        return SmtpConnection(self, self._policies[port], slot, session_id, header)
+
+    def _header_refused(self, peer_ip: str, peer_port: int, reason: str) -> None:
+        PROXY_HEADERS_REFUSED.inc()
+        self._events.proxy_refused(peer_ip=plain_ip(peer_ip), peer_port=peer_port, reason=reason)
 
     def _sweep(self) -> None:
         now = self.loop.time()
@@ -158,13 +171,23 @@ class ReceptionService:
 
     # What connections ask.
 
-    def refuse_connection(self, policy: PortPolicy, remote_ip: str, slot: int | None) -> Reply | None:
-        """Return why a client is turned away before its greeting; the order is the contract's."""
+    def refuse_connection(
+        self, policy: PortPolicy, remote_ip: str, slot: int | None, *, is_proxy: bool = False
+    ) -> Reply | None:
+        """
+        Return why a client is turned away before its greeting; the order is the contract's.
+
+        Args:
+            policy: Of the port.
+            remote_ip: The client's address, not its proxy's.
+            slot: Its slot; ``None`` when there was none.
+            is_proxy: It is a trusted proxy that speaks for itself; the range is for its clients.
+        """
         if self.stopping:
             return codes.SHUTTING_DOWN
         if slot is None:
             return codes.TOO_MANY_CONNECTIONS
-        return policy.refuse_connection(remote_ip, self._publisher.state)
+        return policy.refuse_connection(remote_ip, self._publisher.state, any_ip=is_proxy)
 
     async def take(self, transaction: Transaction, content: bytes, facts: SessionFacts) -> Reply:
         """Store one message; whatever surprises, the client is told to try again."""
@@ -208,6 +231,7 @@ class ReceptionService:
             session_id=connection.session_id,
             peer_ip=facts.remote_ip,
             peer_port=facts.remote_port,
+            proxy_ip=facts.proxy[0] if facts.proxy else None,
             local_ip=facts.local_ip,
             reply_code=reply.code,
             enhanced_code=reply.status,
@@ -224,6 +248,7 @@ class ReceptionService:
             session_id=connection.session_id,
             peer_ip=facts.remote_ip,
             peer_port=facts.remote_port,
+            proxy_ip=facts.proxy[0] if facts.proxy else None,
             local_ip=facts.local_ip,
             helo=facts.helo,
             tls_version=facts.tls.version if facts.tls else None,

@@ -68,6 +68,10 @@ class EventLog:
         """A session ended; the line sums it up."""
         self._emit(words.SESSION_CLOSED, fields)
 
+    def proxy_refused(self, **fields: Unpack[Fields]) -> None:
+        """A proxy was closed for its PROXY header."""
+        self._emit(words.PROXY_REFUSED, fields)
+
     def message_accepted(self, **fields: Unpack[Fields]) -> None:
         """A message was answered 250."""
         self._emit(words.MESSAGE_ACCEPTED, fields)

@@ -48,6 +48,7 @@ class Fields(TypedDict, total=False):
     peer_port: int | None
     pid: int | None
     point: str | None
+    proxy_ip: str | None
     queue: str | None
     reason: str | None
     recipients: int | None
@@ -88,7 +89,7 @@ class Event(NamedTuple):
     fields: str
 
 
-_SESSION = "session_id peer_ip peer_port local_ip local_port"
+_SESSION = "session_id peer_ip peer_port proxy_ip local_ip local_port"
 _REPLY = "reply_code enhanced_code reply_text"
 _DELIVERY = (
     "message_id attempt reverse_path forward_path site mx_host remote_ip egress_source tls_version "
@@ -104,6 +105,12 @@ SESSION_CLOSED = Event(
     INFO,
     "A session ended; the line sums it up.",
     f"{_SESSION} helo tls_version session_messages recipients refused size_bytes duration_ms reason",
+)
+PROXY_REFUSED = Event(
+    "proxy.refused",
+    INFO,
+    "A proxy was closed for its PROXY header: none came, or it was wrong.",
+    "peer_ip peer_port reason",
 )
 MESSAGE_ACCEPTED = Event(
     "message.accepted",
@@ -240,6 +247,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "peer_port": "the client's port",
     "pid": "process id",
     "point": "where the code was asked: sender, recipient, message or pipeline",
+    "proxy_ip": "address of the proxy that told the client's address",
     "queue": "name of the queue",
     "reason": "why, more exact than what the peer was told",
     "recipients": "number of recipients",
