@@ -79,13 +79,17 @@ class ContentBuffer:
         """Octets held."""
         return self._buffer.tell()
 
+    def drop(self) -> None:
+        """Forget all, now and to come, as if the limit had been passed."""
+        self.oversize = True
+        self._buffer = BytesIO()
+
     def append(self, data: bytes | memoryview) -> None:
         """Add *data*, or drop all when the limit is passed."""
         if self.oversize:
             return
         if self._buffer.tell() + len(data) > self._limit_bytes:
-            self.oversize = True
-            self._buffer = BytesIO()
+            self.drop()
             return
         self._buffer.write(data)
 
@@ -116,6 +120,15 @@ class DataDecoder:
         self._raw = b""
         self._dotted = False  # a line may begin with an added dot
         self.finished = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Octets held."""
+        return self._buffer.size_bytes + len(self._raw)
+
+    def drop(self) -> None:
+        """Forget the content; its end is still looked for."""
+        self._buffer.drop()
 
     def feed(self, data: bytes, start: int = 0) -> int:
         """

@@ -12,7 +12,7 @@ from mtaq.model.reply import Reply
 from mtaq.smtp import codes
 from mtaq.smtp.data import ContentBuffer, DataDecoder, has_bare_cr_or_lf, has_long_line
 from mtaq.smtp.extensions import Body
-from mtaq.smtp.server_core import Mode, SessionCore
+from mtaq.smtp.server_core import CHUNK, COMMAND, DATA, SessionCore
 from mtaq.smtp.server_events import MessageComplete, Transaction
 
 _match_chunk_size = re.compile(rb"([0-9]{1,20})(?: +(?i:(LAST)))?").fullmatch
@@ -32,10 +32,13 @@ class ContentCommands(SessionCore):
             self._error(codes.NEED_BDAT)  # RFC 3030 §3
         elif not transaction.forward_paths:
             self._say_no_recipients(transaction)
+        elif transaction.refusal is not None:
+            self._say(transaction.refusal)
+            self._end_transaction()
         else:
             self._say(codes.START_INPUT)
             self._decoder = DataDecoder(self.options.max_size_bytes)
-            self._mode = Mode.DATA
+            self._mode = DATA
 
     def _say_no_recipients(self, transaction: Transaction) -> None:
         if transaction.rcpt_seen:
@@ -57,7 +60,7 @@ class ContentCommands(SessionCore):
     def _end_data(self) -> MessageComplete | None:
         decoder, self._decoder = self._decoder, None
         assert decoder is not None
-        self._mode = Mode.COMMAND
+        self._mode = COMMAND
         return self._end_content(decoder.take_content())
 
     # BDAT
@@ -75,7 +78,7 @@ class ContentCommands(SessionCore):
             self._content = None
         elif self._content is None:
             self._content = ContentBuffer(self.options.max_size_bytes)
-        self._mode = Mode.CHUNK
+        self._mode = CHUNK
 
     def _judge_chunk(self, size_bytes: int) -> Reply | None:
         """Return the refusal of a chunk, or ``None`` for one that is welcome."""
@@ -84,6 +87,8 @@ class ContentCommands(SessionCore):
             return codes.NEED_MAIL if self.helo else codes.NEED_HELO
         if not transaction.forward_paths:
             return codes.NO_RECIPIENTS if transaction.rcpt_seen else codes.NEED_RECIPIENT
+        if transaction.refusal is not None:
+            return transaction.refusal
         held = self._content.size_bytes if self._content is not None else 0
         if held + size_bytes > self.options.max_size_bytes:
             return codes.TOO_BIG
@@ -103,7 +108,7 @@ class ContentCommands(SessionCore):
         return not self._chunk_left
 
     def _end_chunk(self) -> MessageComplete | None:
-        self._mode = Mode.COMMAND
+        self._mode = COMMAND
         if self._chunk_answer is not None:
             self._refuse_chunk(self._chunk_answer)
             return None
@@ -114,7 +119,8 @@ class ContentCommands(SessionCore):
         return None
 
     def _refuse_chunk(self, answer: Reply) -> None:
-        if answer is codes.TOO_BIG:
+        transaction = self.transaction
+        if answer is codes.TOO_BIG or (transaction is not None and answer is transaction.refusal):
             self._end_transaction()  # the chunks that follow get 503 (RFC 3030 §2)
             self._forgiving = True
             self._say(answer)
@@ -125,10 +131,28 @@ class ContentCommands(SessionCore):
 
     # Both
 
+    @property
+    def content_bytes(self) -> int:
+        """Octets of content held."""
+        held = 0 if self._decoder is None else self._decoder.size_bytes
+        return held if self._content is None else held + self._content.size_bytes
+
+    def abandon_content(self, answer: Reply) -> None:
+        """Forget the content that is coming in and answer its end with *answer*, a refusal."""
+        if self.transaction is not None:
+            self.transaction.refusal = answer
+        if self._decoder is not None:
+            self._decoder.drop()
+        if self._content is not None:
+            self._content = None
+            self._chunk_answer = answer
+
     def _end_content(self, content: bytes | None) -> MessageComplete | None:
         transaction = self.transaction
         assert transaction is not None
-        fault = codes.TOO_BIG if content is None else _find_fault(content, transaction.body)
+        fault = transaction.refusal
+        if fault is None:
+            fault = codes.TOO_BIG if content is None else _find_fault(content, transaction.body)
         if content is not None and fault is None:
             return MessageComplete(transaction, content)
         assert fault is not None

@@ -41,6 +41,11 @@ class Step(enum.Enum):
     CHUNKS = enum.auto()
 
 
+# A member of an enum costs more to look up than to compare (CPython 3.11); these are looked up with every command.
+COMMAND, DATA, CHUNK, FINISHED = Mode.COMMAND, Mode.DATA, Mode.CHUNK, Mode.FINISHED
+OPENED, INTRODUCED, TRANSACTION, CHUNKS = Step.OPENED, Step.INTRODUCED, Step.TRANSACTION, Step.CHUNKS
+
+
 class SessionCore:
     """State of a session, and its voice. The attributes are described by ``ServerSession``."""
 
@@ -59,6 +64,7 @@ class SessionCore:
         "_outstanding",
         "_replies",
         "esmtp",
+        "farewell",
         "helo",
         "options",
         "secure",
@@ -71,6 +77,7 @@ class SessionCore:
         self.secure = secure
         self.helo = ""
         self.esmtp = False
+        self.farewell: Reply | None = None
         self.user: str | None = None
         self.transaction: Transaction | None = None
         self._mode = Mode.GREETING
@@ -92,10 +99,11 @@ class SessionCore:
 
         An event that is outstanding is forgotten and must not be answered any more.
         """
-        if self._mode is Mode.FINISHED:
+        if self._mode is FINISHED:
             return
         self._say(answer)
-        self._mode = Mode.FINISHED
+        self.farewell = answer
+        self._mode = FINISHED
         self._input.clear()
         self._end_transaction()
         self._decoder = self._outstanding = self._mechanism = None
@@ -114,8 +122,8 @@ class SessionCore:
     @property
     def _step(self) -> Step:
         if self.transaction is not None:
-            return Step.CHUNKS if self.transaction.started else Step.TRANSACTION
-        return Step.INTRODUCED if self.helo else Step.OPENED
+            return CHUNKS if self.transaction.started else TRANSACTION
+        return INTRODUCED if self.helo else OPENED
 
     def _end_transaction(self) -> None:
         self._forgiving = False

@@ -76,15 +76,7 @@ class EnvelopeCommands(SessionCore):
         self._say(answer)
         if answer.is_positive:
             self._forgiving = False
-            self.transaction = Transaction(
-                reverse_path=event.reverse_path,
-                size_bytes=event.size,
-                body=event.body,
-                smtputf8=event.smtputf8,
-                ret=event.ret,
-                envid=event.envid,
-                requiretls=event.requiretls,
-            )
+            self.transaction = Transaction(*event)
 
     def _rcpt(self, argument: bytes) -> Rcpt | None:
         transaction = self.transaction

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mtaq.model.address import Address
+from mtaq.model.reply import Reply
 from mtaq.smtp.dsn import RecipientDsn
 from mtaq.smtp.extensions import Body
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Transaction:
     """A mail transaction (RFC 5321 §3.3), from an accepted MAIL to the answer to its content.
+
+    It begins with what ``Mail`` has, in that order.
 
     Attributes:
         reverse_path: ``None`` for the null one.
@@ -27,6 +30,7 @@ class Transaction:
         requiretls: REQUIRETLS was given (RFC 8689).
         forward_paths: Those accepted, in order.
         dsn: What was asked of notices, by the index of the forward-path; those of which nothing was asked are not in.
+        refusal: What its content is answered with, decided beforehand by the carrier; ``None`` while it is welcome.
         rcpt_seen: A RCPT has come, accepted or not.
         started: The first BDAT chunk has been accepted.
     """
@@ -40,6 +44,7 @@ class Transaction:
     requiretls: bool = False
     forward_paths: list[Address] = field(default_factory=list)
     dsn: dict[int, RecipientDsn] = field(default_factory=dict)
+    refusal: Reply | None = None
     rcpt_seen: bool = False
     started: bool = False
 

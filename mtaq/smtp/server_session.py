@@ -29,7 +29,7 @@ from mtaq.smtp import codes
 from mtaq.smtp.dsn import RecipientDsn
 from mtaq.smtp.server_auth import AuthCommand
 from mtaq.smtp.server_content import ContentCommands
-from mtaq.smtp.server_core import Mode, Step
+from mtaq.smtp.server_core import CHUNK, CHUNKS, COMMAND, DATA, FINISHED, INTRODUCED, OPENED, TRANSACTION, Mode, Step
 from mtaq.smtp.server_envelope import EnvelopeCommands
 from mtaq.smtp.server_events import (
     Event,
@@ -75,6 +75,7 @@ class ServerSession(EnvelopeCommands, ContentCommands, AuthCommand):
         helo: The name the client gave; empty before EHLO or HELO.
         esmtp: It was EHLO.
         secure: TLS is on.
+        farewell: The reply that ended the session; ``None`` as long as it goes on.
         user: As whom the client has logged in; ``None`` before.
     """
 
@@ -86,7 +87,7 @@ class ServerSession(EnvelopeCommands, ContentCommands, AuthCommand):
         """Queue the 220 and begin to listen. What was received before waits until now."""
         if self._mode is Mode.GREETING:
             self._say(codes.greeting(self.options.hostname))
-            self._mode = Mode.COMMAND
+            self._mode = COMMAND
 
     def reconfigure(self, options: SessionOptions) -> None:
         """Let other options hold from the next command on, after a login for instance."""
@@ -94,7 +95,7 @@ class ServerSession(EnvelopeCommands, ContentCommands, AuthCommand):
 
     def receive_data(self, data: bytes | memoryview) -> None:
         """Add what came from the peer; ``next_event`` looks at it. While an event is outstanding it only piles up."""
-        if self._mode is not Mode.FINISHED and self._mode is not Mode.TLS:
+        if self._mode is not FINISHED and self._mode is not Mode.TLS:
             self._input.append(data)
 
     def next_event(self) -> Event | None:
@@ -147,12 +148,12 @@ class ServerSession(EnvelopeCommands, ContentCommands, AuthCommand):
         self.transaction = None
         self._forgiving = False
         self._input.clear()
-        self._mode = Mode.COMMAND
+        self._mode = COMMAND
 
     @property
     def finished(self) -> bool:
         """Nothing more is taken from the peer: flush and close."""
-        return self._mode is Mode.FINISHED
+        return self._mode is FINISHED
 
     @property
     def must_send(self) -> bool:
@@ -167,7 +168,7 @@ class ServerSession(EnvelopeCommands, ContentCommands, AuthCommand):
     @property
     def in_content(self) -> bool:
         """Is content coming in, in DATA or in a BDAT chunk?"""
-        return self._mode is Mode.DATA or self._mode is Mode.CHUNK
+        return self._mode is DATA or self._mode is CHUNK
 
     @property
     def buffered_bytes(self) -> int:
@@ -184,16 +185,16 @@ class ServerSession(EnvelopeCommands, ContentCommands, AuthCommand):
     def _advance(self) -> Event | None:
         while len(self._replies) < MAX_QUEUED_REPLIES:
             event = None
-            if self._mode is Mode.COMMAND:
+            if self._mode is COMMAND:
                 line = self._input.take_line()
                 if line is None:
                     return None
                 event = self._obey(line)
-            elif self._mode is Mode.DATA:
+            elif self._mode is DATA:
                 if not self._take_data():
                     return None
                 event = self._end_data()
-            elif self._mode is Mode.CHUNK:
+            elif self._mode is CHUNK:
                 if not self._take_chunk():
                     return None
                 event = self._end_chunk()
@@ -305,14 +306,14 @@ class _Verb(NamedTuple):
 
 
 _ANY = tuple(Step)
-_OPEN = (Step.TRANSACTION,)
+_OPEN = (TRANSACTION,)
 
 #: RFC 5321 §4.1.4: which command is in order when. BDAT is always taken, because its chunk must be read.
 _VERBS: dict[bytes, _Verb] = {
     b"EHLO": _Verb(ServerSession._ehlo, _ANY, argument=True, syntax=codes.BAD_HELO),
     b"HELO": _Verb(ServerSession._helo, _ANY, argument=True, syntax=codes.BAD_HELO),
-    b"STARTTLS": _Verb(ServerSession._starttls, (Step.INTRODUCED, Step.TRANSACTION), argument=False),
-    b"MAIL": _Verb(ServerSession._mail, (Step.INTRODUCED,), argument=True),
+    b"STARTTLS": _Verb(ServerSession._starttls, (INTRODUCED, TRANSACTION), argument=False),
+    b"MAIL": _Verb(ServerSession._mail, (INTRODUCED,), argument=True),
     b"RCPT": _Verb(ServerSession._rcpt, _OPEN, argument=True, may_be_pipelined=True),
     b"DATA": _Verb(ServerSession._data, _OPEN, argument=False, may_be_pipelined=True),
     b"BDAT": _Verb(ServerSession._bdat, _ANY),
@@ -322,7 +323,7 @@ _VERBS: dict[bytes, _Verb] = {
     b"HELP": _Verb(ServerSession._help, _ANY),
     b"VRFY": _Verb(ServerSession._vrfy, _ANY, argument=True),
     b"EXPN": _Verb(ServerSession._not_implemented, _ANY),
-    b"AUTH": _Verb(ServerSession._auth, (Step.INTRODUCED,), argument=True),
+    b"AUTH": _Verb(ServerSession._auth, (INTRODUCED,), argument=True),
 }
 #: Who hears the answer to which event.
 _SETTLE: dict[type, Callable[[ServerSession, Any, Reply], None]] = {
@@ -335,9 +336,9 @@ _SETTLE: dict[type, Callable[[ServerSession, Any, Reply], None]] = {
     LoginProved: ServerSession._settle_login,
 }
 _ILLEGAL = {
-    Step.OPENED: codes.NEED_HELO,
-    Step.INTRODUCED: codes.NEED_MAIL,
-    Step.TRANSACTION: codes.IN_TRANSACTION,
-    Step.CHUNKS: codes.IN_CHUNKS,
+    OPENED: codes.NEED_HELO,
+    INTRODUCED: codes.NEED_MAIL,
+    TRANSACTION: codes.IN_TRANSACTION,
+    CHUNKS: codes.IN_CHUNKS,
 }
 _HTTP = frozenset((b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT"))
