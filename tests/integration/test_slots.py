@@ -6,6 +6,7 @@ import fcntl
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -104,7 +105,8 @@ def test_clients_are_told_apart(path: Path, start: Start) -> None:
             slot = slots.take()
             assert slot is not None
             assert slots.claim(slot, client, 3) is allowed
-        assert slots.claim(slot, same, 4)
+            assert slots.claim(slot, same, 4)
+            slots.release(slot)
 
 
 def test_giving_back_makes_room_for_the_client(path: Path) -> None:
@@ -136,12 +138,11 @@ def test_a_full_table_costs_no_call_for_each_slot(path: Path, start: Start, monk
     assert start(5000).do("take", 5000) == 5000
     slots = Slots(path, 5000)
     assert slots.take() is None
-    calls = []
-    real = fcntl.fcntl
-    monkeypatch.setattr(fcntl, "fcntl", lambda *arguments: calls.append(1) or real(*arguments))
+    asked = Mock(wraps=fcntl.fcntl)
+    monkeypatch.setattr(fcntl, "fcntl", asked)
     monkeypatch.setattr(fcntl, "lockf", lambda *_: pytest.fail("a slot was tried"))
     assert slots.take() is None
-    assert len(calls) == 1
+    assert asked.call_count == 1
 
 
 def test_more_processes_than_there_are_seats(path: Path, start: Start) -> None:
