@@ -68,5 +68,21 @@ class Broker(Protocol):
         Consumption survives a lost connection; what was unsettled then is handed out again with ``redelivered``.
         """
 
+    async def broadcast(self, exchange: str, body: bytes, *, timeout_s: float) -> None:
+        """Hint something to every process that has subscribed to *exchange*, ourselves included.
+
+        A hint may be lost, and the embedded queue carries none: whoever listens must find out by himself as well.
+
+        Raises:
+            BrokerUnavailable: Not told, or not in time.
+        """
+
+    def subscribe(self, exchange: str, on_notice: Callable[[bytes], None]) -> Consumer:
+        """Hand the body of each hint to *on_notice*, which is called in the event loop and must not block.
+
+        Survives a lost connection. Each time listening begins, *on_notice* gets an empty body: something may have been
+        missed before.
+        """
+
     async def close(self) -> None:
         """Stop; everything handed out and not settled goes back to its queue."""

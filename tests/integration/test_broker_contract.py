@@ -483,6 +483,24 @@ async def test_delayed_survives_close(connect: Connect) -> None:
     )
 
 
+async def test_a_hint_nobody_hears(broker: Broker) -> None:
+    """Telling an exchange to which nobody listens is no failure, and whoever stops listening may do so at any time."""
+    exchange = fresh_name("exchange")
+    await broker.broadcast(exchange, b"anybody?", timeout_s=PATIENCE_S)
+    heard: list[bytes] = []
+    await broker.subscribe(exchange, heard.append).stop()
+    await broker.broadcast(exchange, b"anybody?", timeout_s=PATIENCE_S)
+    assert b"anybody?" not in heard
+    await publish_all(broker, await fresh_queue(broker), ["all is as before"])
+
+
+async def test_listening_ends_with_the_broker(connect: Connect) -> None:
+    """Closing ends the listening as well."""
+    broker = await connect()
+    broker.subscribe(fresh_name("exchange"), lambda _: None)
+    await broker.close()
+
+
 async def test_parked_again_and_again(broker: Broker) -> None:
     """A message that is parked anew each time it comes out makes every trip."""
     queue = await fresh_queue(broker, ladder=True)

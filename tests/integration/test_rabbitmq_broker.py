@@ -470,3 +470,88 @@ async def test_nothing_left_behind(rabbitmq: RabbitNode) -> None:
     await broker.close()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() - before == set()
+
+
+async def heard(notices: list[bytes], wanted: list[bytes]) -> None:
+    """Wait until exactly these hints came."""
+    async with asyncio.timeout(PATIENCE_S):
+        while notices != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def test_hints(connect: Connect, channel: Channel) -> None:
+    """A hint comes to everybody who listens, the teller included; the first one is empty."""
+    brokers = [await connect(), await connect()]
+    exchange, notices = fresh_name("exchange"), [list[bytes](), list[bytes]()]
+    listenings = [broker.subscribe(exchange, each.append) for broker, each in zip(brokers, notices, strict=True)]
+    for each in notices:
+        await heard(each, [b""])
+    await brokers[0].broadcast(exchange, b"changed", timeout_s=PATIENCE_S)
+    for each in notices:
+        await heard(each, [b"", b"changed"])
+    await listenings[1].stop()
+    await brokers[1].broadcast(exchange, b"again", timeout_s=PATIENCE_S)
+    await heard(notices[0], [b"", b"changed", b"again"])
+    assert notices[1] == [b"", b"changed"]
+
+
+async def test_listening_goes_on(connect: Connect, rabbitmq: RabbitNode) -> None:
+    """When the connection was lost, listening begins anew, and the listener hears that it may have missed something."""
+    name = fresh_name("listener")
+    broker, teller = await connect(name=name), await connect()
+    exchange, notices = fresh_name("exchange"), list[bytes]()
+    broker.subscribe(exchange, notices.append)
+    await heard(notices, [b""])
+    await asyncio.to_thread(close_connections, rabbitmq, name)
+    await heard(notices, [b"", b""])
+    await teller.broadcast(exchange, b"changed", timeout_s=PATIENCE_S)
+    await heard(notices, [b"", b"", b"changed"])
+
+
+def close_connections(node: RabbitNode, name: str) -> None:
+    """Close the connections of one broker, as an operator would."""
+    for line in node.ctl("list_connections", "pid", "client_properties").splitlines():
+        pid, _, properties = line.partition("\t")
+        if name in properties:
+            node.ctl("close_connection", pid, "maintenance")
+
+
+async def test_a_listener_that_fails(connect: Connect) -> None:
+    """A bug in the listener does not end the listening."""
+    broker, exchange, notices = await connect(), fresh_name("exchange"), list[bytes]()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+    def fail(body: bytes) -> None:
+        notices.append(body)
+        raise ValueError("a bug")
+
+    broker.subscribe(exchange, fail)
+    await heard(notices, [b""])
+    await broker.broadcast(exchange, b"changed", timeout_s=PATIENCE_S)
+    await heard(notices, [b"", b"changed"])
+
+
+async def test_listening_to_a_forbidden_exchange(
+    connect: Connect, channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exchange of another type or one that may not be made is told once, and harms nothing else."""
+    exchange, missing = fresh_name("exchange"), fresh_name("exchange")
+    await channel.exchange_declare(exchange, exchange_type="topic", durable=True)
+    broker, careful = await connect(), await connect(declare=False)
+    broker.subscribe(exchange, lambda _: None)
+    careful.subscribe(missing, lambda _: None)
+    for teller, name in ((broker, exchange), (careful, missing)):
+        with pytest.raises(BrokerUnavailable, match=name):
+            await teller.broadcast(name, b"changed", timeout_s=PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        while len([line for line in caplog.messages if "cannot listen" in line]) < 2:
+            await asyncio.sleep(0.02)
+    await publish_all(broker, await fresh_queue(broker), ["a"])
+
+
+async def test_no_broker_to_tell(connect: Connect) -> None:
+    """Without a connection a hint fails at once."""
+    broker = await connect()
+    await broker.close()
+    with pytest.raises(BrokerUnavailable):
+        await broker.broadcast("exchange", b"changed", timeout_s=PATIENCE_S)

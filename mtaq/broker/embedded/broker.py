@@ -2,7 +2,7 @@
 
 Same promises as RabbitMQ for publishing (on the disk before it returns), consuming (prefetch, ack, redelivery),
 priorities and delays, for several processes of one host, each of which may be killed at any moment. What it does not
-have: a delivery limit (``dead_letter_to`` is not used) and other hosts (no network file systems).
+have: a delivery limit (``dead_letter_to`` is not used), other hosts (no network file systems), and broadcasts.
 
 All work on the file is done by one thread (``store``); here is only what waits for it. Open it after forking.
 """
@@ -120,6 +120,13 @@ class EmbeddedBroker:
         self._engine.post(Consume(consumer.subscription))
         return consumer
 
+    async def broadcast(self, exchange: str, body: bytes, *, timeout_s: float) -> None:
+        """Nothing: the processes of one host find out by looking."""
+
+    def subscribe(self, exchange: str, on_notice: Callable[[bytes], None]) -> Silence:
+        """Hear nothing."""
+        return Silence()
+
     def _taken(self, taken: Taken) -> None:
         """In the thread: pass on what was fetched."""
         with contextlib.suppress(RuntimeError):  # the loop is closed; the messages go back with this process
@@ -162,6 +169,13 @@ class EmbeddedConsumer:
         if not self._stopped:
             self._stopped = True
             self._engine.post(Stop(self.subscription))
+
+
+class Silence:
+    """What there is to hear of other processes."""
+
+    async def stop(self) -> None:
+        """Go on hearing nothing."""
 
 
 class EmbeddedMessage:

@@ -14,6 +14,7 @@ from mtaq.broker.options import BrokerOptions
 from mtaq.broker.port import Consumer
 from mtaq.broker.rabbitmq.consume import Consumption
 from mtaq.broker.rabbitmq.content import INFLATION
+from mtaq.broker.rabbitmq.fanout import Listening, broadcast
 from mtaq.broker.rabbitmq.link import Link
 from mtaq.broker.rabbitmq.publish import Publisher
 from mtaq.broker.rabbitmq.quiet import quieten
@@ -34,6 +35,7 @@ class RabbitMQBroker:
         self._topology = Topology(self._publishing, options, unit_s=ladder_unit_s)
         self._publisher = Publisher(self._publishing, self._topology, options, unit_s=ladder_unit_s)
         self._consumptions: list[Consumption] = []
+        self._listenings: list[Listening] = []
 
     @property
     def state(self) -> BrokerState:
@@ -66,8 +68,20 @@ class RabbitMQBroker:
         self._consumptions.append(consumption)
         return consumption
 
+    async def broadcast(self, exchange: str, body: bytes, *, timeout_s: float) -> None:
+        """As the port says."""
+        await broadcast(self._publishing, self._options, exchange, body, timeout_s=timeout_s)
+
+    def subscribe(self, exchange: str, on_notice: Callable[[bytes], None]) -> Consumer:
+        """As the port says."""
+        listening = Listening(self._publishing, self._options, exchange, on_notice)
+        self._listenings.append(listening)
+        return listening
+
     async def close(self) -> None:
         """Stop; takes some seconds at most, whatever the broker does."""
         consumptions, self._consumptions = self._consumptions, []
+        listenings, self._listenings = self._listenings, []
+        await asyncio.gather(*(listening.stop() for listening in listenings))
         await asyncio.gather(*(consumption.close() for consumption in consumptions))
         await asyncio.gather(self._consuming.close(), self._publishing.close())
