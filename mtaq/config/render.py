@@ -79,6 +79,7 @@ _TITLES = {
     "queues": "Queues",
     "deliver": "Delivery",
     "dns": "DNS",
+    "state": "Runtime state",
     "process": "Processes",
     "log": "Logs",
 }

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
+from urllib.parse import quote
 
 from mtaq.config.delivery import DeliverOptions, DnsOptions
 from mtaq.config.option import Option
 from mtaq.config.process import LogOptions, ProcessOptions
 from mtaq.config.queues import QueueOptions
 from mtaq.config.reception import ListenOptions, ReceiveOptions
+from mtaq.config.state import StateOptions
 from mtaq.config.table import OPTIONS, SECTION_OPTIONS, SECTIONS
 
 Raw = dict[str, Any]
@@ -43,6 +45,7 @@ class Settings:
         queues: The broker and its queues.
         deliver: Delivery.
         dns: Look-ups.
+        state: The runtime state; ask ``database_address`` for its place.
         process: Folders and processes.
         log: The application log.
         ports: Reception where ``key@port`` overrides something.
@@ -55,6 +58,7 @@ class Settings:
     queues: QueueOptions
     deliver: DeliverOptions
     dns: DnsOptions
+    state: StateOptions
     process: ProcessOptions
     log: LogOptions
     ports: Mapping[int, ReceiveOptions]
@@ -64,6 +68,11 @@ class Settings:
     def receive(self, port: int) -> ReceiveOptions:
         """Return the options of reception on *port*, overrides applied."""
         return self.ports.get(port, self.reception)
+
+    @property
+    def database_address(self) -> str:
+        """Where the runtime state is kept."""
+        return self.state.database_address or f"sqlite://{quote(self.process.data_directory.rstrip('/'))}/mtaq.db"
 
     @property
     def origins(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from mtaq.config.option import Option, options_of
 from mtaq.config.process import LogOptions, ProcessOptions
 from mtaq.config.queues import QueueOptions
 from mtaq.config.reception import ListenOptions, ReceiveOptions
+from mtaq.config.state import StateOptions
 
 SECTIONS: dict[str, type[Any]] = {
     "listen": ListenOptions,
@@ -22,6 +23,7 @@ SECTIONS: dict[str, type[Any]] = {
     "queues": QueueOptions,
     "deliver": DeliverOptions,
     "dns": DnsOptions,
+    "state": StateOptions,
     "process": ProcessOptions,
     "log": LogOptions,
 }
