@@ -29,6 +29,9 @@ FORGET_S = 0.5
 #: Longest wait for a PROXY header, which a proxy sends before all else.
 HEADER_S = 5.0
 
+#: The same for a proxy that has no slot, and must not linger; its client is told 421 if the header comes.
+HEADER_WITHOUT_SLOT_S = 1.0
+
 
 class Handshake(NamedTuple):
     """How TLS is begun with the next client.
@@ -159,8 +162,7 @@ class Acceptor:
 
     async def _open_proxied(self, client: socket.socket, peer: tuple[str, int], slot: int | None) -> None:
         try:
-            # Without a slot there is no waiting here: the header came while the client waited in the backlog.
-            header = await read_header(client, timeout_s=HEADER_S if slot is not None else 0)
+            header = await read_header(client, timeout_s=HEADER_S if slot is not None else HEADER_WITHOUT_SLOT_S)
         except (MalformedHeader, OSError) as error:
             self._turn_away(client, slot)
             self._header_refused(peer[0], peer[1], str(error) or "no header in time")

@@ -17,7 +17,7 @@ async def read_header(client: socket.socket, *, timeout_s: float) -> ProxyHeader
     Read the header that *client*, non-blocking, begins with.
 
     Args:
-        timeout_s: Longest wait for all of it; 0 takes what is there already.
+        timeout_s: Longest wait for all of it.
 
     Raises:
         MalformedHeader: It sends something else, or closes within the header.

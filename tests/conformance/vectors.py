@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 #: The vector files, by suite name as ``departures.json`` has it.
 SUITES = {
-    f"{folder}/{path.stem}": path for folder in ("address", "smtp") for path in sorted((HERE / folder).glob("*.json"))
+    f"{folder}/{path.stem}": path
+    for folder in ("address", "proxy", "smtp")
+    for path in sorted((HERE / folder).glob("*.json"))
 }
 
 

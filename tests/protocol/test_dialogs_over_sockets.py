@@ -1,4 +1,4 @@
-"""The SMTP dialogs of ``dialogs/`` again, over real connections: in clear, after STARTTLS, and inside TLS."""
+"""The SMTP dialogs of ``dialogs/`` again, over real connections: in clear, after STARTTLS, inside TLS, and proxied."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ FILES = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
 #: Those that say of themselves that a refused sender cannot be arranged over a socket are left to the session's tests.
 DIALOGS = [path for path in FILES if not read_dialog(path).only_session]
 CONTENT_DIALOGS = [path for path in DIALOGS if path.stem.startswith(("bdat", "data", "pipelining", "binarymime"))]
+#: What a proxy says of a client at 127.0.0.9, in both versions.
+HEADERS = {
+    "v1": b"PROXY TCP4 127.0.0.9 127.0.0.8 40112 25\r\n",
+    "v2": bytes.fromhex("0d0a0d0a000d0a515549540a2111000c 7f000009 7f000008 9cb0 0019"),
+}
 
 
 class Taker:
@@ -46,10 +51,10 @@ class Taker:
 class DialogPolicy(PortPolicy):
     """What a dialog may rely on: everybody may connect, its options hold, ``refused`` and ``later`` are refused."""
 
-    def __init__(self, options: SessionOptions) -> None:
+    def __init__(self, options: SessionOptions, proxy: str) -> None:
         super().__init__(
-            settings(smtp_range="127.0.0.0/8").receive(25), port=25, hostnames=Names(), broker_max_bytes=None,
-            starttls=options.starttls,
+            settings(smtp_range="127.0.0.0/8", smtp_proxy=proxy).receive(25), port=25, hostnames=Names(),
+            broker_max_bytes=None, starttls=options.starttls,
         )  # fmt: skip
         self._dialog = options
 
@@ -116,20 +121,22 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLCo
 
 @asynccontextmanager
 async def connected(
-    dialog: Dialog, authority: tuple[Path, ssl.SSLContext], folder: Path, *, implicit_tls: bool
+    dialog: Dialog, authority: tuple[Path, ssl.SSLContext], folder: Path, *, implicit_tls: bool, header: bytes = b""
 ) -> AsyncIterator[SocketTransport]:
-    """Run a service for one dialog, and connect to it."""
+    """Run a service for one dialog, and connect to it, beginning with a PROXY header if there is one."""
     pem, trust = authority
     taker, [listener] = Taker(), listen(["127.0.0.1"], [0], implicit_tls=implicit_tls)
     service = ReceptionService(
         IntakeOptions(inbox="inbox", server_id="test", broker_max_bytes=None),
         publisher=taker, slots=Slots(folder / "slots", 10), events=event_log()[0], clock=lambda: NOW, slot_wait_s=1,
     )  # fmt: skip
-    policy = DialogPolicy(dialog.options)
+    policy = DialogPolicy(dialog.options, "127.0.0.1" if header else "")
     context = server_context(pem)
     service.start([Port(sock=listener.sock, number=25, policy=policy, tls=context, implicit_tls=implicit_tls)])
-    tls = {"ssl": trust, "server_hostname": "mx.test"} if implicit_tls else {}
-    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, **tls)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(header)
+    if implicit_tls:
+        await writer.start_tls(trust, server_hostname="mx.test")
     try:
         yield SocketTransport(reader, writer, trust, taker)
     finally:
@@ -153,4 +160,26 @@ async def test_dialog_inside_tls(path: Path, authority: tuple[Path, ssl.SSLConte
     """Content and pipelining go the same where TLS is spoken from the first byte."""
     dialog = read_dialog(path)
     async with connected(dialog, authority, tmp_path, implicit_tls=True) as transport:
+        await run_dialog(path, transport)
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize("path", DIALOGS, ids=lambda path: path.stem)
+async def test_dialog_behind_a_proxy(
+    path: Path, header: bytes, authority: tuple[Path, ssl.SSLContext], tmp_path: Path
+) -> None:
+    """A dialog goes the same behind a proxy's header, STARTTLS included."""
+    dialog = read_dialog(path)
+    async with connected(dialog, authority, tmp_path, implicit_tls=False, header=header) as transport:
+        await run_dialog(path, transport)
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize("path", CONTENT_DIALOGS, ids=lambda path: path.stem)
+async def test_dialog_behind_a_proxy_inside_tls(
+    path: Path, header: bytes, authority: tuple[Path, ssl.SSLContext], tmp_path: Path
+) -> None:
+    """Content and pipelining go the same where TLS begins right behind the header."""
+    dialog = read_dialog(path)
+    async with connected(dialog, authority, tmp_path, implicit_tls=True, header=header) as transport:
         await run_dialog(path, transport)

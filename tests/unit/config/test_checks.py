@@ -160,6 +160,12 @@ def test_attempts_as_long_as_the_brokers_patience_are_warned_about():
     assert not loaded("delivery-attempt-timeout=1500").warnings
 
 
+def test_proxies_everywhere_are_warned_about():
+    """Whoever may send a PROXY header may claim to be anybody; as the whole Internet that is hardly meant."""
+    assert "any address" in loaded("smtp-proxy=0.0.0.0/0").warnings[0]
+    assert not loaded("smtp-proxy=10.0.0.0/8").warnings
+
+
 def test_a_check_is_left_out_when_its_keys_are_wrong_already():
     """One mistake is told once: a range that cannot be read is not also called missing."""
     assert len(mistakes("rabbitmq-inbox=outbox", "smtp-range=0.0.0.0/99")) == 1

@@ -36,7 +36,7 @@ def problems(kind: Kind, message: object) -> list[str]:
 def received(**changes: Any) -> ReceivedMessage:
     connection = ConnectionFacts(
         local_ip="192.0.2.10", local_port=25, remote_ip="2001:db8::1", remote_port=52114, helo="[192.0.2.80]",
-        tls=TlsFacts(version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384"),
+        tls=TlsFacts(version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384"), proxy=("192.0.2.5", 40000),
     )  # fmt: skip
     facts: dict[str, Any] = {
         "transaction": transaction_id("relay-1", now=NOON, random=bytes(range(10))),

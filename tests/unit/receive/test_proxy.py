@@ -238,13 +238,6 @@ async def test_a_peer_that_leaves_is_noticed(pair: tuple[socket.socket, socket.s
         await read_header(accepted, timeout_s=10)
 
 
-async def test_without_waiting_only_what_is_there_counts(pair: tuple[socket.socket, socket.socket]) -> None:
-    """With no time at all, a header that came before is taken all the same."""
-    client, accepted = pair
-    client.sendall(v2())
-    assert await read_header(accepted, timeout_s=0) == HERE
-
-
 def test_no_header_is_longer_than_its_bound() -> None:
     """The longest header that is taken has exactly ``MAX_BYTES``."""
     data, _ = GOOD["v2 longest"]
