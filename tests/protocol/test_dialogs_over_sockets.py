@@ -27,7 +27,8 @@ from tests.unit.receive.fakes import NOW, Names, event_log, settings
 FILES = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
 #: Those that say of themselves that a refused sender cannot be arranged over a socket are left to the session's tests.
 DIALOGS = [path for path in FILES if not read_dialog(path).only_session]
-CONTENT_DIALOGS = [path for path in DIALOGS if path.stem.startswith(("bdat", "data", "pipelining", "binarymime"))]
+PLAIN_DIALOGS = [path for path in DIALOGS if read_dialog(path).tls != "always"]
+TLS_DIALOGS = [path for path in DIALOGS if read_dialog(path).tls != "never"]
 #: What a proxy says of a client at 127.0.0.9, in both versions.
 HEADERS = {
     "v1": b"PROXY TCP4 127.0.0.9 127.0.0.8 40112 25\r\n",
@@ -76,6 +77,7 @@ class SocketTransport:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, trust: ssl.SSLContext, taker: Taker
     ) -> None:
         self._reader, self._writer, self._trust, self._taker = reader, writer, trust, taker
+        self._greeting: list[str] | None = None
 
     async def send(self, data: bytes) -> None:
         """Send these octets in one write."""
@@ -83,7 +85,10 @@ class SocketTransport:
 
     async def read_reply(self) -> list[str] | None:
         """Return the lines of the next reply."""
-        lines: list[str] = []
+        if self._greeting is not None:
+            lines, self._greeting = self._greeting, None
+            return lines
+        lines = []
         while True:
             try:
                 line = await asyncio.wait_for(self._reader.readline(), 20)
@@ -98,6 +103,15 @@ class SocketTransport:
     async def start_tls(self) -> None:
         """Shake hands."""
         await self._writer.start_tls(self._trust, server_hostname="mx.test")
+
+    async def begin_inside_tls(self) -> None:
+        """Go through STARTTLS before the dialog, which is then told the greeting."""
+        greeting = await self.read_reply()
+        for command in (b"EHLO client.test\r\n", b"STARTTLS\r\n"):
+            await self.send(command)
+            await self.read_reply()
+        await self.start_tls()
+        self._greeting = greeting
 
     async def accepted(self) -> int:
         """Messages taken."""
@@ -145,7 +159,7 @@ async def connected(
         listener.sock.close()
 
 
-@pytest.mark.parametrize("path", DIALOGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PLAIN_DIALOGS, ids=lambda path: path.stem)
 async def test_dialog_over_a_plain_connection(
     path: Path, authority: tuple[Path, ssl.SSLContext], tmp_path: Path
 ) -> None:
@@ -155,16 +169,25 @@ async def test_dialog_over_a_plain_connection(
         await run_dialog(path, transport)
 
 
-@pytest.mark.parametrize("path", CONTENT_DIALOGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TLS_DIALOGS, ids=lambda path: path.stem)
+async def test_dialog_after_starttls(path: Path, authority: tuple[Path, ssl.SSLContext], tmp_path: Path) -> None:
+    """A dialog goes the same once STARTTLS has been gone through."""
+    dialog = read_dialog(path)
+    async with connected(dialog, authority, tmp_path, implicit_tls=False) as transport:
+        await transport.begin_inside_tls()
+        await run_dialog(path, transport)
+
+
+@pytest.mark.parametrize("path", TLS_DIALOGS, ids=lambda path: path.stem)
 async def test_dialog_inside_tls(path: Path, authority: tuple[Path, ssl.SSLContext], tmp_path: Path) -> None:
-    """Content and pipelining go the same where TLS is spoken from the first byte."""
+    """A dialog goes the same where TLS is spoken from the first byte."""
     dialog = read_dialog(path)
     async with connected(dialog, authority, tmp_path, implicit_tls=True) as transport:
         await run_dialog(path, transport)
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-@pytest.mark.parametrize("path", DIALOGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PLAIN_DIALOGS, ids=lambda path: path.stem)
 async def test_dialog_behind_a_proxy(
     path: Path, header: bytes, authority: tuple[Path, ssl.SSLContext], tmp_path: Path
 ) -> None:
@@ -175,7 +198,7 @@ async def test_dialog_behind_a_proxy(
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-@pytest.mark.parametrize("path", CONTENT_DIALOGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TLS_DIALOGS, ids=lambda path: path.stem)
 async def test_dialog_behind_a_proxy_inside_tls(
     path: Path, header: bytes, authority: tuple[Path, ssl.SSLContext], tmp_path: Path
 ) -> None:

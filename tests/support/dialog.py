@@ -4,6 +4,7 @@ A dialog file is read line by line::
 
     # options: strict_addresses=false max_size_bytes=100     (overrides of ``DEFAULT_OPTIONS``)
     # only: session                                          (cannot be arranged over a socket)
+    # tls: always                                            (begins inside TLS; ``never``: begins in clear)
     C: EHLO client.test          send this line and CRLF; UTF-8
     C! "a\\nb\\r\\n.\\r\\n"          send exactly these octets, a Python bytes literal without its b
     S: 250-SIZE *                the next reply has such a line …
@@ -46,7 +47,7 @@ DEFAULT_OPTIONS = SessionOptions(
 )
 
 #: Who may log in; ``away`` is the name to which no answer is found.
-USERS = {"user": "pencil", "tim": "tanstaaftanstaaf"}
+USERS = {"user": "pencil", "test": "1234"}
 #: RFC 7677 §3.
 SCRAM_KEYS = {"user": derive_keys("pencil", salt=b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="))}
 SCRAM_NONCE = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
@@ -84,13 +85,14 @@ class Dialog(NamedTuple):
 
     options: SessionOptions
     only_session: bool
+    tls: str
     steps: tuple[Step, ...]
 
 
 def read_dialog(path: Path) -> Dialog:
     """Read a dialog file."""
     overrides: dict[str, object] = {}
-    only_session = False
+    only_session, tls = False, "either"
     steps: list[Step] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if line.startswith("# options:"):
@@ -98,9 +100,12 @@ def read_dialog(path: Path) -> Dialog:
             overrides = {key: _value(text) for key, _, text in pairs}
         elif line == "# only: session":
             only_session = True
+        elif line.startswith("# tls:"):
+            tls = line.removeprefix("# tls:").strip()
+            assert tls in ("always", "never"), path
         elif line and not line.startswith("#"):
             steps.append(Step(line[:2], line[2:].removeprefix(" "), number))
-    return Dialog(_options(overrides), only_session, tuple(steps))
+    return Dialog(_options(overrides), only_session, tls, tuple(steps))
 
 
 def _value(text: str) -> object:
@@ -213,16 +218,18 @@ class SessionTransport:
     Attributes:
         messages: Content of each message accepted.
         events: Everything asked so far.
+        said: Everything replied so far.
     """
 
-    def __init__(self, options: SessionOptions, *, block_bytes: int = 0) -> None:
-        self._session = ServerSession(options)
+    def __init__(self, options: SessionOptions, *, block_bytes: int = 0, secure: bool = False) -> None:
+        self._session = ServerSession(options, secure=secure)
         self._block_bytes = block_bytes
         self._output = b""
+        self.said = b""
         self.messages: list[bytes] = []
         self.events: list[Event] = []
         self._session.greet()
-        self._output += self._session.data_to_send()
+        self._hear()
 
     async def send(self, data: bytes) -> None:
         """Send in one write, or in blocks of ``block_bytes``."""
@@ -234,13 +241,18 @@ class SessionTransport:
     def _work(self) -> None:
         while (event := self._session.next_event()) is not None or self._session.must_send:
             if event is None:
-                self._output += self._session.data_to_send()
+                self._hear()
                 continue
             self.events.append(event)
             if isinstance(event, MessageComplete):
                 self.messages.append(event.content)
             respond(self._session, event)
-        self._output += self._session.data_to_send()
+        self._hear()
+
+    def _hear(self) -> None:
+        replies = self._session.data_to_send()
+        self._output += replies
+        self.said += replies
 
     async def read_reply(self) -> list[str] | None:
         """Return the next reply already queued; there being none counts as closed only when the session finished."""
