@@ -14,11 +14,31 @@ Security = Literal["optional", "opportunistic", "required", "verified"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCertificate:
+    """The certificate that a client showed.
+
+    Attributes:
+        subject: Whom it names, as text for people.
+        verified: Signed by one of the authorities that the port trusts, and in date.
+    """
+
+    subject: str
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFacts:
-    """What TLS the session has: version such as ``TLSv1.3``, and the cipher's name."""
+    """What TLS the session has.
+
+    Attributes:
+        version: Such as ``TLSv1.3``.
+        cipher: Its name in OpenSSL.
+        client_cert: ``None`` when the client showed none, or was not asked.
+    """
 
     version: str
     cipher: str
+    client_cert: ClientCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +86,21 @@ class ReceivedMessage:
     body: Body = "7bit"
     smtputf8: bool = False
     ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRecipient:
+    """One recipient of a received message.
+
+    Attributes:
+        message_id: Its identity in the queues.
+        address: Forward-path.
+        properties: What its JSON has for it alone, such as ``dsn``.
+    """
+
+    message_id: str
+    address: Address
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

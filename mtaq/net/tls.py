@@ -48,7 +48,12 @@ def client_context(*, verified: bool, authorities: Path | None = None) -> ssl.SS
 
 
 def server_context(
-    certificate: Path, key: Path | None = None, *, ciphers: str | None = None, floor: Floor = "1.2"
+    certificate: Path,
+    key: Path | None = None,
+    *,
+    ciphers: str | None = None,
+    floor: Floor = "1.2",
+    client_authorities: Path | None = None,
 ) -> ssl.SSLContext:
     """
     Return a context for our own listeners.
@@ -58,13 +63,15 @@ def server_context(
         key: PEM file of its private key, without a passphrase; ``None`` when it stands in *certificate*.
         ciphers: OpenSSL cipher string for TLS 1.2.
         floor: Lowest version spoken.
+        client_authorities: PEM file of authorities: clients are asked for a certificate signed by one of them, and
+            may have none; one that does not verify ends the handshake.
 
     Raises:
         ConfigError: A file cannot be read, the two do not belong together, or *ciphers* selects nothing.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context, floor)
-    for path in (certificate, key):
+    for path in (certificate, key, client_authorities):
         _check_readable(path)
     try:
         context.load_cert_chain(certificate, key, password=lambda: "")  # never ask at the terminal
@@ -76,6 +83,12 @@ def server_context(
             context.set_ciphers(ciphers)
         except ssl.SSLError as error:
             raise ConfigError(f"no cipher is selected by {ciphers!r}") from error
+    if client_authorities is not None:
+        try:
+            context.load_verify_locations(client_authorities)
+        except OSError as error:
+            raise ConfigError(f"no certificate authority in {client_authorities}: {_words(error)}") from error
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
