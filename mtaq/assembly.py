@@ -29,7 +29,7 @@ from mtaq.model.parcel import BrokerState, Parcel, QueueSpec
 from mtaq.net.addresses import is_own, is_private, own_addresses
 from mtaq.net.connect import connect
 from mtaq.net.listeners import Listener
-from mtaq.net.slots import Slots
+from mtaq.net.slots import Side, Slots
 from mtaq.net.tls import client_context, server_context
 from mtaq.receive.intake import IntakeOptions
 from mtaq.receive.policy import PortPolicy
@@ -201,6 +201,13 @@ def resolver_for(settings: Settings) -> CachingResolver:
     )
 
 
+def slots_for(settings: Settings, side: Side) -> Slots:
+    """Return the connection slots of one side of the instance. A process opens them once."""
+    listen = settings.listen
+    cap = listen.smtp_connections_in if side == "in" else listen.smtp_connections_out
+    return Slots(Path(settings.process.run_directory) / "slots", listen.smtp_connections, side=side, cap=cap)
+
+
 def host_ips() -> list[str]:
     """Return the single addresses of this host that are not loopback."""
     networks = [network for network in own_addresses() if network.num_addresses == 1]
@@ -235,7 +242,7 @@ class Reception:
                 broker_max_bytes=broker_max_bytes(settings),
             ),
             publisher=self._gate,
-            slots=Slots(Path(settings.process.run_directory) / "slots-in", settings.listen.smtp_connections_in),
+            slots=slots_for(settings, "in"),
             events=self._events,
             clock=utc_now,
             slot_wait_s=settings.listen.smtp_connections_wait,
@@ -299,6 +306,7 @@ class Delivery:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._journal = Journal(folder, on_state=self._tell_journal)
         self._claims = Claims(folder / "claims")
+        self._slots = slots_for(settings, "out")
         self._service: DeliveryService | None = None
 
     @property
@@ -333,6 +341,7 @@ class Delivery:
             connect=connect,
             journal=self._journal,
             claims=self._claims,
+            slots=self._slots,
             events=self._events,
             clock=utc_now,
             rng=random.SystemRandom(),
@@ -361,6 +370,7 @@ class Delivery:
         await self._broker.close()
         await self._journal.close()
         self._claims.close()
+        self._slots.close()
 
     def _tell_journal(self, state: BrokerState, reason: str) -> None:
         if state is BrokerState.UP:

@@ -298,9 +298,9 @@ def warnings(settings: Settings, roles: Sequence[str]) -> Iterator[str]:
         return
     if settings.queues.rabbitmq_inbox is None:
         yield "rabbitmq-inbox is empty: received mail is discarded"
-    descriptors, connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings.listen.smtp_connections_in
+    descriptors, connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings.listen.smtp_connections
     if descriptors != resource.RLIM_INFINITY and descriptors < connections + SPARE_DESCRIPTORS:
-        yield f"smtp-connections-in is {connections}, but a process may open only {descriptors} files (ulimit -n)"
+        yield f"smtp-connections is {connections}, but a process may open only {descriptors} files (ulimit -n)"
 
 
 def open_monitor(settings: Settings, supervisor: Supervisor, metrics_folder: str) -> Monitor | None:

@@ -150,6 +150,18 @@ def check_proxies(draft: Draft, findings: Findings) -> None:
         findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
 
 
+def check_connections(draft: Draft, findings: Findings) -> None:
+    """No side's cap is above that of both together."""
+    listen = draft.settings.listen
+    for key, cap in (
+        ("smtp-connections-in", listen.smtp_connections_in),
+        ("smtp-connections-out", listen.smtp_connections_out),
+    ):
+        if cap is not None and cap > listen.smtp_connections:
+            problem = f"{cap} is more than smtp-connections, which is {listen.smtp_connections}; expected at most that"
+            draft.blame(findings, problem, key)
+
+
 def check_queues(draft: Draft, findings: Findings) -> None:
     """Nothing that mtaq publishes about a message goes back into the outbox as a message."""
     queues = draft.settings.queues
@@ -191,6 +203,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = 
         (*_QUEUES, "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead"),
         check_queues,
     ),
+    (("smtp-connections", "smtp-connections-in", "smtp-connections-out"), check_connections),
     (("rabbitmq-type", "rabbitmq-durable"), check_queue_type),
     (("delivery-attempt-timeout",), check_attempt_timeout),
 )

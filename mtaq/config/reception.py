@@ -42,12 +42,22 @@ class ListenOptions:
     smtp_secure_port: tuple[int, ...] = option(
         ports, "", unit="ports and ranges, `,`", rfc="RFC 8314 §3.3", example="465",
         doc="Ports where TLS is spoken from the first byte; needs `smtp-certificate` and `smtp-key`.")
-    smtp_connections_in: int = option(
+    smtp_connections: int = option(
         integer(1, 1_000_000), "1000",
-        doc="Connections open at once, over all processes of the instance.")
+        doc="Connections open at once, from clients and to mail hosts together, over all processes of the instance.")
+    smtp_connections_in: int | None = option(
+        optional(integer(1, 1_000_000)), "", words="`smtp-connections`", example="750",
+        doc="Of these, connections from clients. What one side's cap leaves free is the other's reserve.")
+    smtp_connections_out: int | None = option(
+        optional(integer(1, 1_000_000)), "", words="`smtp-connections`", example="750",
+        doc="Of these, connections to mail hosts. Mail beyond it waits for a connection to become free.")
     smtp_connections_wait: int = option(
         integer(0, 300), "5", unit="seconds",
-        doc="How long a client beyond `smtp-connections-in` is left waiting before it is told `421 4.7.0`.")
+        doc="How long a client beyond these caps is left waiting before it is told `421 4.7.0`.")
+    smtp_memory: int = option(
+        byte_count, "256MB", unit="bytes",
+        doc="Content held in memory by reception, divided evenly among its processes. Beyond it new content waits, "
+            "and is told `452 4.3.1` when that takes too long.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +80,14 @@ class ReceiveOptions:
         doc="Proxies that begin every connection with a PROXY header, version 1 or 2. The addresses in it then count "
             "everywhere: for `smtp-range`, limits, mapping, logs and JSON. Whoever of them sends none is closed; "
             "from everybody else such a header is bad SMTP.")
+    smtp_connections_per_ip: int = option(
+        integer(1, 1_000_000), "100", per_port=True, reload=True,
+        doc="Connections from one client address, over all ports and processes; an IPv6 /64 counts as one. More get "
+            "`421 4.7.0`.")
+    smtp_rate_per_ip: int | None = option(
+        optional(integer(1, 1_000_000)), "", words="unlimited", per_port=True, reload=True, example="600",
+        doc="Messages from one client address in any 60 seconds, over all ports and processes; an IPv6 /64 counts as "
+            "one. They may come all at once; more get `450 4.7.1`.")
     smtp_certificate: str | None = option(
         optional(absolute_path), "", per_port=True, rfc="RFC 3207", example="/etc/mtaq/mail.example.com.pem",
         doc="PEM file with the certificate and its chain. A renewed file is read by `mtaq reload`; "

@@ -4,20 +4,25 @@ There is one ready queue for each (site, source, security); its connections take
 one. Connections are opened while jobs wait: one at first, then as many at a time as are open already, up to the cap
 of the site. They are closed when idle, used up, or when another queue of a full site has none. When no connection can
 be opened and none is open, everything that waits in that queue ends the same way: a dead host costs one time-out, not
-one for each message. Surprises end the job they meet with that exception, never the dispatcher.
+one for each message. Each connection has a slot of the instance from before it is opened until it is closed; without
+one it waits, and mail that got no connection in its time goes back to the outbox as it was. Surprises end the job they
+meet with that exception, never the dispatcher.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mtaq.config import DeliverOptions, Security
 from mtaq.deliver.connection import Connection
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.opening import Opener
+from mtaq.deliver.ports import Slots
 from mtaq.deliver.route import Route
+from mtaq.deliver.slots import SlotQueue
 from mtaq.smtp.client_commands import Transaction
 from mtaq.telemetry.metrics import gauge
 
@@ -31,7 +36,7 @@ CONNECTIONS = gauge("mtaq_delivery_connections", "Connections to mail hosts, bei
 
 
 class Stopped(Exception):
-    """The dispatcher stops; the job was not begun."""
+    """The job was not begun: the dispatcher stops, or all that time the instance had no connection to spare."""
 
 
 @dataclass(eq=False, slots=True)
@@ -67,6 +72,7 @@ class _Pool:
     Attributes:
         open: Connections ready for work or working.
         opening: Connections being opened.
+        without_slot: Of those, how many wait until the instance may have one more.
         idle: Connections without work, the most recently used last; true wakes one to work, false to close.
         woken: Of those, how many have been woken and did not yet take a job.
         ceiling: No more connections than this until ``ceiling_until``.
@@ -79,6 +85,7 @@ class _Pool:
     ready: deque[Job] = field(default_factory=deque)
     open: int = 0
     opening: int = 0
+    without_slot: int = 0
     idle: list[asyncio.Future[bool]] = field(default_factory=list)
     woken: int = 0
     ceiling: int = 0
@@ -96,9 +103,11 @@ class Dispatcher:
         options: May be replaced at any time.
     """
 
-    def __init__(self, options: DeliverOptions, *, opener: Opener) -> None:
+    def __init__(self, options: DeliverOptions, *, opener: Opener, slots: Slots, tell_full: Callable[[], None]) -> None:
+        """Begin without work; *tell_full* is called now and then while the instance has no slot left."""
         self.options = options
         self._opener = opener
+        self._slots = SlotQueue(slots, make_room=self._close_idle, tell=tell_full)
         self._loop = asyncio.get_running_loop()
         self._sites: dict[str, _Site] = {}
         self._workers: set[asyncio.Task[None]] = set()
@@ -131,6 +140,7 @@ class Dispatcher:
         """Give back what was not begun, let transactions in flight finish for *grace_s* seconds, then cut them off."""
         self._stopping = True
         self._sweeper.cancel()
+        self._slots.stop()
         for site in self._sites.values():
             for pool in site.pools.values():
                 self._end_ready(pool, Stopped())
@@ -178,7 +188,6 @@ class Dispatcher:
         ):
             pool.opening += 1
             site.connections += 1
-            CONNECTIONS.inc()
             worker = self._loop.create_task(self._work(pool))
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
@@ -195,11 +204,17 @@ class Dispatcher:
                 pool.woken += 1
                 return
 
+    def _close_idle(self) -> None:
+        """Close an idle connection for the sake of whoever waits for a slot."""
+        for site in self._sites.values():
+            if any(pool.idle for pool in site.pools.values()):
+                self._take_idle_slot(site)
+                return
+
     def _left(self, pool: _Pool) -> None:
         """A connection of *pool* is gone; its slot goes to whoever has none, else to whoever has work."""
         site = pool.site
         site.connections -= 1
-        CONNECTIONS.dec()
         for other in sorted(site.pools.values(), key=lambda other: not other.starves):
             self._grow(other)
         for key, other in list(site.pools.items()):
@@ -212,15 +227,45 @@ class Dispatcher:
 
     async def _work(self, pool: _Pool) -> None:
         try:
-            connection = await self._open(pool)
-            if connection is not None:
+            slot = await self._slot(pool)
+            if slot is not None:
+                CONNECTIONS.inc()
                 try:
-                    await self._serve(pool, connection)
+                    await self._connect(pool)
                 finally:
-                    pool.open -= 1
-                    connection.abort()
+                    CONNECTIONS.dec()
+                    self._slots.release(slot)
         finally:
             self._left(pool)
+
+    async def _slot(self, pool: _Pool) -> int | None:
+        """Wait until the instance may have one more connection; ``None`` when it is not needed any more."""
+        pool.without_slot += 1
+        slot = None
+        try:
+            slot = await self._slots.take()
+            if slot is not None and not self._is_wanted(pool):
+                self._slots.release(slot)
+                slot = None
+            return slot
+        finally:
+            pool.without_slot -= 1
+            if slot is None:
+                pool.opening -= 1
+
+    def _is_wanted(self, pool: _Pool) -> bool:
+        while pool.ready and pool.ready[0].done.done():
+            pool.ready.popleft()
+        return bool(pool.ready)
+
+    async def _connect(self, pool: _Pool) -> None:
+        connection = await self._open(pool)
+        if connection is not None:
+            try:
+                await self._serve(pool, connection)
+            finally:
+                pool.open -= 1
+                connection.abort()
 
     async def _open(self, pool: _Pool) -> Connection | None:
         failure: Ending | Exception
@@ -248,7 +293,7 @@ class Dispatcher:
                 break
             job = self._next_job(pool)
             if job is None:
-                if not await self._rest(pool, connection):
+                if self._slots.is_waited_for or not await self._rest(pool, connection):
                     break
                 continue
             self._grow(pool)  # for those behind it
@@ -316,7 +361,10 @@ class Dispatcher:
             for pool in site.pools.values():
                 for job in pool.ready:
                     if now >= job.deadline and not job.done.done():
-                        job.done.set_result(_no_turn(pool))
+                        if pool.without_slot and not pool.open:
+                            job.done.set_exception(Stopped())
+                        else:
+                            job.done.set_result(_no_turn(pool))
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
 

@@ -176,6 +176,16 @@ class Claims(Protocol):
         """Give it back."""
 
 
+class Slots(Protocol):
+    """A cap on connections, exact across the processes of an instance."""
+
+    def take(self) -> int | None:
+        """Return a free slot, now ours, or ``None`` when there is none."""
+
+    def release(self, slot: int) -> None:
+        """Give a slot back."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """Where delivery stands among hosts.

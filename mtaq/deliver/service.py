@@ -29,6 +29,7 @@ from mtaq.deliver.ports import (
     Journal,
     Queues,
     Resolver,
+    Slots,
     Surroundings,
 )
 from mtaq.deliver.report import Reporter
@@ -74,6 +75,7 @@ class DeliveryService:
         connect: Connect,
         journal: Journal,
         claims: Claims,
+        slots: Slots,
         surroundings: Surroundings,
         events: EventLog,
         clock: Callable[[], datetime],
@@ -109,7 +111,7 @@ class DeliveryService:
             ehlo_name=names.ehlo_name,
             now=self._loop.time,
         )
-        self._dispatcher = Dispatcher(options, opener=self._opener)
+        self._dispatcher = Dispatcher(options, opener=self._opener, slots=slots, tell_full=events.delivery_waiting)
         self._attempts = Attempts(options, router=self._router, dispatcher=self._dispatcher, events=events, rng=rng)
         self._results = Results(
             names, queues=queues, journal=journal, declare=declare, events=events, clock=clock, sleep=sleep

@@ -116,6 +116,10 @@ class EventLog:
         """The broker keeps refusing what follows from an attempt."""
         self._emit(words.DELIVERY_HELD, fields)
 
+    def delivery_waiting(self, **fields: Unpack[Fields]) -> None:
+        """All connections that the instance may have are in use."""
+        self._emit(words.DELIVERY_WAITING, fields)
+
     def journal_lost(self, **fields: Unpack[Fields]) -> None:
         """The delivery journal cannot be written."""
         self._emit(words.JOURNAL_LOST, fields)

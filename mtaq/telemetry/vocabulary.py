@@ -158,6 +158,12 @@ DELIVERY_HELD = Event(
     "The broker keeps refusing what follows from an attempt; the message stays in the outbox, and it is offered again.",
     "reason",
 )
+DELIVERY_WAITING = Event(
+    "delivery.waiting",
+    WARNING,
+    "The instance has as many connections as it may; messages wait for one to end. Told once a minute.",
+    "",
+)
 JOURNAL_LOST = Event(
     "journal.lost",
     ERROR,

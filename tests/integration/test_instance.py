@@ -237,12 +237,12 @@ def test_a_metrics_port_in_use_is_named(relay: Relay) -> None:
 
 def test_a_worker_that_cannot_start_prints_no_traceback(relay: Relay) -> None:
     """A file of the run directory that cannot be opened: the worker says which one, and is tried again."""
-    (relay.folder / "instance" / "slots-in").mkdir(parents=True)
+    (relay.folder / "instance" / "slots").mkdir(parents=True)
     relay.start()
     wait_until(lambda: len(relay.events("worker.died")) > 1, "the second try")
     assert relay.stop() == 0
     text = relay.log.read_text()
-    assert f"mtaq: {relay.folder}/instance/slots-in: Is a directory" in text
+    assert f"mtaq: {relay.folder}/instance/slots: Is a directory" in text
     assert "Traceback" not in text
 
 

@@ -139,7 +139,7 @@ def test_a_run_directory_with_files_of_another_user_ends_the_instance(programs: 
     tmp_path.chmod(0o755)
     for parent in list(tmp_path.parents)[:3]:
         parent.chmod(parent.stat().st_mode | 0o055)
-    slots = tmp_path / "instance" / "slots-in"
+    slots = tmp_path / "instance" / "slots"
     slots.parent.mkdir()
     slots.touch(0o600)
     relay = Relay(tmp_path, "amqp://127.0.0.1:1/", verb="receive", user="nobody", smtp_threads=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import random
 import ssl
 import uuid
@@ -238,6 +239,31 @@ class FakeClaims:
         self.held.remove(key)
 
 
+class FakeSlots:
+    """Connection slots in memory.
+
+    Attributes:
+        free: How many there are.
+    """
+
+    def __init__(self, free: int = 1 << 30) -> None:
+        self.free = free
+        self.held: set[int] = set()
+        self._numbers = itertools.count()
+
+    def take(self) -> int | None:
+        """Take."""
+        if len(self.held) >= self.free:
+            return None
+        slot = next(self._numbers)
+        self.held.add(slot)
+        return slot
+
+    def release(self, slot: int) -> None:
+        """Give back."""
+        self.held.remove(slot)
+
+
 class FakeResolver:
     """DNS in memory: MX hosts by domain, addresses by host; an exception in their place is raised."""
 
@@ -323,6 +349,7 @@ class World:
     connect: Any = connect
     journal: Any = None
     claims: Any = None
+    slots: Any = None
     queues: Any = None
     clock: Any = None
     sleep: Callable[[float], Awaitable[None]] | None = None
@@ -335,6 +362,7 @@ class World:
         self.queues = self.queues or FakeQueues(self.history)
         self.journal = self.journal or FakeJournal(self.history)
         self.claims = self.claims or FakeClaims()
+        self.slots = self.slots or FakeSlots()
         self.slept: list[float] = []
         self.service = self._service()
 
@@ -348,6 +376,7 @@ class World:
             connect=self.connect,
             journal=self.journal,
             claims=self.claims,
+            slots=self.slots,
             declare=self.queues.declare if self.declare else None,
             surroundings=self.surroundings,
             events=EventLog(self.lines, node="test", clock=self.clock, level="debug"),

@@ -137,6 +137,15 @@ def test_what_keeps_a_relay_closed(cure):
     assert loaded(*OPEN, cure)
 
 
+@pytest.mark.parametrize("side", ["in", "out"])
+def test_no_side_has_more_connections_than_both_together(side):
+    """A cap above the total could never be reached."""
+    assert mistakes(f"smtp-connections-{side}=1001") == [
+        f"smtp-connections-{side}: 1001 is more than smtp-connections, which is 1000; expected at most that"
+    ]
+    assert loaded("smtp-connections=2000", f"smtp-connections-{side}=1001")
+
+
 @pytest.mark.parametrize("key", ["rabbitmq-results", "rabbitmq-retry", "rabbitmq-dead"])
 def test_results_do_not_go_into_the_outbox(key):
     """A result published into the outbox would be delivered as a message."""

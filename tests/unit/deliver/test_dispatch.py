@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from mtaq.deliver import dispatch
+from mtaq.deliver import slots as slot_queue
 from mtaq.deliver.dispatch import Dispatcher, Stopped
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.route import Route
 from mtaq.model.address import Address
 from mtaq.smtp.client_commands import Transaction
-from tests.support.delivery import options
+from tests.support.delivery import FakeSlots, options
 
 ACCEPTED = Ending(state="message", result="accepted", code=250, description="ok")
 STALE = Ending(state="mailfrom", result="lost", description="gone", stale=True)
@@ -90,9 +91,13 @@ def site(name: str = "mx") -> Route:
 class Bench:
     """A dispatcher and its opener."""
 
-    def __init__(self, **changes) -> None:
+    def __init__(self, slots: int = 1 << 30, **changes) -> None:
         self.opener = FakeOpener()
-        self.dispatcher = Dispatcher(options(**changes), opener=self.opener)
+        self.slots = FakeSlots(slots)
+        self.told: list[None] = []
+        self.dispatcher = Dispatcher(
+            options(**changes), opener=self.opener, slots=self.slots, tell_full=lambda: self.told.append(None)
+        )
 
     def put(
         self, name: str = "bob", *, route: Route | None = None, source: str | None = None, life_s: float = 60.0
@@ -311,3 +316,109 @@ async def test_nothing_is_kept_of_sites_without_work(bench):
     await b.settle()
     assert b.opener.open_now == 0
     assert b.dispatcher.site_count == 0
+
+
+@pytest.fixture
+def quick_looks(monkeypatch):
+    """A free slot is seen after a millisecond."""
+    monkeypatch.setattr(slot_queue, "RETRY_S", 0.001)
+
+
+async def test_without_a_slot_of_the_instance_mail_waits(bench, quick_looks):
+    """No connection is tried; when there are slots again, those who waited longest get them; it is told once."""
+    b = bench(slots=0)
+    jobs = [b.put(route=site(f"mx{number}")) for number in range(5)]
+    await asyncio.sleep(0.01)
+    assert b.opener.asked == []
+    assert b.told == [None]
+    b.slots.free = 1
+    await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+    assert [job.done() for job in jobs] == [True, False, False, False, False]
+    assert await asyncio.gather(*jobs) == [ACCEPTED] * 5
+    assert b.opener.most_open == 1
+    assert [connection.messages for connection in b.opener.opened] == [1] * 5
+
+
+async def test_an_idle_connection_makes_room_for_another_site(bench, quick_looks):
+    """Nobody waits while a connection does nothing; with room, it is kept."""
+    b = bench(slots=2)
+    assert await b.put(route=site("first")) is ACCEPTED
+    assert await b.put(route=site("second")) is ACCEPTED
+    await b.settle()
+    assert b.opener.open_now == 2
+    assert await b.put(route=site("third")) is ACCEPTED
+    await b.settle()
+    assert b.opener.open_now == 2
+    assert len(b.opener.opened) == 3
+
+
+async def test_slots_come_back_however_a_connection_ends(bench, quick_looks):
+    """Refused, broken by a bug, cut off in the middle, or in order."""
+    b = bench(slots=1)
+    b.opener.failures = [HostFailure(DEAD), ZeroDivisionError("open")]
+    assert await b.put() is DEAD
+    await b.settle()
+    assert b.slots.held == set()
+    with pytest.raises(ZeroDivisionError):
+        await b.put()
+    b.opener.endings = lambda connection: ZeroDivisionError("deliver")
+    with pytest.raises(ZeroDivisionError):
+        await b.put()
+    b.opener.endings = lambda connection: ACCEPTED
+    assert await b.put() is ACCEPTED
+    assert len(b.slots.held) == 1
+    b.opener.gate.clear()
+    cut_off, waiting = b.put(), b.put(route=site("other"))
+    await b.settle()
+    await b.dispatcher.stop(0.01)
+    for job in (cut_off, waiting):
+        with pytest.raises((Stopped, asyncio.CancelledError)):
+            await job
+    await b.settle()
+    assert b.slots.held == set()
+
+
+async def test_a_connection_being_opened_when_all_ends_gives_its_slot_back(bench):
+    """Cancelled inside of the opener."""
+    b = bench()
+    b.opener.door.clear()
+    job = b.put()
+    await b.settle()
+    assert len(b.slots.held) == 1
+    await b.dispatcher.stop(0.01)
+    with pytest.raises(Stopped):
+        await job
+    await b.settle()
+    assert b.slots.held == set()
+
+
+async def test_mail_that_had_no_slot_in_its_time_goes_back_as_it_was(bench, monkeypatch):
+    """That is no attempt, and no failure; what comes free later is not taken for it."""
+    monkeypatch.setattr(dispatch, "SWEEP_S", 0.01)
+    b = bench(slots=0)
+    with pytest.raises(Stopped):
+        await b.put(life_s=0)
+    b.slots.free = 1
+    await asyncio.sleep(2 * slot_queue.RETRY_S)
+    await b.settle()
+    assert b.slots.held == set()
+    assert b.opener.asked == []
+    assert b.dispatcher.site_count == 0
+
+
+async def test_who_is_cancelled_in_the_moment_of_its_turn_keeps_no_slot(quick_looks):
+    """The slot was already granted, and goes back."""
+    slots = FakeSlots(0)
+    queue = slot_queue.SlotQueue(slots, make_room=lambda: None, tell=lambda: None)
+    first, second = (asyncio.create_task(queue.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.sleep(0)
+    slots.free = 1
+    queue._look()
+    first.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert slots.held == set()
+    assert not queue.is_waited_for
+    queue.stop()
+    assert await queue.take() is None
