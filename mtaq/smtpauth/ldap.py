@@ -15,7 +15,7 @@ from mtaq.smtpauth.ports import TIMEOUT_S, Connect, Verdict
 
 _SEQUENCE, _INTEGER, _ENUMERATED, _OCTET_STRING = 0x30, 0x02, 0x0A, 0x04
 _BIND_REQUEST, _BIND_RESPONSE, _UNBIND_REQUEST = 0x60, 0x61, 0x42
-_SIMPLE = 0x80
+_SIMPLE, _REFERRAL, _SASL_CREDENTIALS, _CONTROLS = 0x80, 0xA3, 0x87, 0xA0
 _MESSAGE_ID = 1
 _MAX_MESSAGE_BYTES = 65_536
 
@@ -84,10 +84,12 @@ def bind_result(message: bytes) -> int:
         OSError: It is none, or not the response to our request.
     """
     number, rest = _take(message, _INTEGER)
-    response, _controls = _take(rest, _BIND_RESPONSE)
+    response, rest = _take(rest, _BIND_RESPONSE)
+    _expect_only(rest, _CONTROLS)
     code, rest = _take(response, _ENUMERATED)
     _matched_dn, rest = _take(rest, _OCTET_STRING)
-    _diagnostic, _more = _take(rest, _OCTET_STRING)
+    _diagnostic, rest = _take(rest, _OCTET_STRING)
+    _expect_only(rest, _REFERRAL, _SASL_CREDENTIALS)
     if int.from_bytes(number) != _MESSAGE_ID or len(code) != 1 or code[0] > 127:
         raise _not_ldap()
     return code[0]
@@ -122,6 +124,14 @@ def _take(data: bytes, tag: int) -> tuple[bytes, bytes]:
     if start + length > len(data):
         raise _not_ldap()
     return data[start : start + length], data[start + length :]
+
+
+def _expect_only(data: bytes, *tags: int) -> None:
+    """Nothing but elements with these tags may follow."""
+    while data:
+        if data[0] not in tags:
+            raise _not_ldap()
+        _, data = _take(data, data[0])
 
 
 def _tlv(tag: int, content: bytes) -> bytes:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from mtaq.model.login import Verdict as Verdict
+
 TIMEOUT_S = 10.0
 """Longest wait for any back end's answer, waiting for its turn included."""
-
-
-class Verdict(enum.Enum):
-    """
-    May this user log in with this password?
-
-    Attributes:
-        ACCEPTED: Yes.
-        REFUSED: No: no such user, another password, or an account that is closed.
-        UNAVAILABLE: Nobody could say; never to be taken for yes.
-    """
-
-    ACCEPTED = "accepted"
-    REFUSED = "refused"
-    UNAVAILABLE = "unavailable"
 
 
 class Backend(Protocol):

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 #: The vector files, by suite name as ``departures.json`` has it.
 SUITES = {
     f"{folder}/{path.stem}": path
-    for folder in ("address", "proxy", "smtp")
+    for folder in ("address", "crypt", "proxy", "smtp")
     for path in sorted((HERE / folder).glob("*.json"))
 }
 
