@@ -5,6 +5,7 @@ Safe to run twice: what was installed is noted, and only a changed lock is insta
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -17,12 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 
-#: Debian package → a program it brings.
+#: Debian package → a program it brings; a star stands for a version.
 PROGRAMS = {
     "rabbitmq-server": "/usr/sbin/rabbitmq-server",
     "postfix": "/usr/sbin/smtp-sink",
     "swaks": "/usr/bin/swaks",
     "haproxy": "/usr/sbin/haproxy",
+    "postgresql": "/usr/lib/postgresql/*/bin/postgres",
 }
 
 
@@ -57,7 +59,7 @@ def reexec(script: str) -> None:
 
 def ensure_programs(*packages: str) -> None:
     """Install those Debian packages whose program is missing, when root; else say what is missing and end."""
-    missing = [package for package in packages if not os.path.exists(PROGRAMS[package])]
+    missing = [package for package in packages if not glob.glob(PROGRAMS[package])]
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import postgresql as postgres
 from tests.support.rabbitmq import PACKAGE, RabbitNode, is_installed, running_node
 
 
@@ -25,3 +26,12 @@ def rabbitmq() -> Iterator[RabbitNode]:
         pytest.skip(f"install {PACKAGE} (Debian package) to run this")
     with running_node() as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgres.PostgresServer]:
+    """A private PostgreSQL server that tests share: each uses a database of its own. Never stop it."""
+    if not postgres.is_installed():
+        pytest.skip(f"install {postgres.PACKAGE} (Debian package) to run this")
+    with postgres.running_server() as server:
+        yield server

@@ -100,6 +100,10 @@ class Database:
             self.close()
             raise
 
+    def renewed(self) -> Database:
+        """Return another way to the same database, not open."""
+        return Database(self._address, migrations=self._migrations)
+
     def close(self) -> None:
         """Let go of it; ``open`` may follow."""
         engine, self._engine = self._engine, None
@@ -239,12 +243,14 @@ class Database:
                 yield connection
         except (SQLAlchemyError, OSError) as error:
             raise StateUnavailable(f"{self}: {explain(error)}") from error
+        except ConfigError as error:  # somebody put another file there while we ran; he may put it right again
+            raise StateUnavailable(str(error)) from error
 
     def _current(self) -> Engine:
-        """The engine, opened anew when another file lies in the place of the one it has open."""
-        if self._path is not None and _inode_of(self._path) != self._inode:
+        """The engine; opened when it is not, and anew when another file lies in the place of the one it has open."""
+        if self._engine is None or (self._path is not None and _inode_of(self._path) != self._inode):
             self.open()
-        assert self._engine is not None, "not open"
+        assert self._engine is not None
         return self._engine
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mtaq.config.ranges import plain_address
 from mtaq.model.address import Address
 from mtaq.model.errors import BrokerError
+from mtaq.state.aside import begin_aside
 from mtaq.state.block_list import BlockList
 from mtaq.state.database import MOST_AUTOMATIC, Database, StateUnavailable, Versions
 from mtaq.state.engine import sqlite_path
@@ -36,6 +36,9 @@ POSTGRESQL_POLL_S = 1.5
 _PAUSE_S, _LONGEST_PAUSE_S, _PAUSES = 0.2, 1.0, 5
 _RETRY_S = 1.0
 _CLOSE_TIMEOUT_S = 2.0
+
+#: Longest wait for one piece of work on the database; what is bounded in itself takes less.
+ANSWER_TIMEOUT_S = 20.0
 
 
 class _Loaded(NamedTuple):
@@ -85,7 +88,7 @@ class State:
         self._lost = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._working: asyncio.Future[Any] | None = None
 
     def is_local(self, address: Address) -> bool:
         """Is mail to *address* for us?"""
@@ -136,7 +139,7 @@ class State:
             ConfigError: The database cannot be used.
         """
         while True:
-            if await self._round(self._database.open):
+            if await self._round(is_first=True):
                 break
             await asyncio.sleep(_RETRY_S)
         self._task = asyncio.create_task(self._run())
@@ -148,12 +151,12 @@ class State:
             return
         task.cancel()
         await asyncio.wait([task])
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, StateUnavailable):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                if self._unwritten:
-                    await self._round()
-                await self._in_thread(self._database.close)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+                if self._working is not None:
+                    await asyncio.wait([self._working])
+                await self._write()
+                await self._do(self._database.close)
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -170,11 +173,11 @@ class State:
                 async with asyncio.timeout(self._poll_s - pause_s):
                     await self._wake.wait()
 
-    async def _round(self, first: Callable[[], None] | None = None) -> bool:
+    async def _round(self, *, is_first: bool = False) -> bool:
         """Write and read once; did it work?"""
         try:
-            if first is not None:
-                await self._in_thread(first)
+            if is_first:
+                await self._do(self._database.open)
             await self._write()
             await self._read()
         except StateUnavailable as error:
@@ -191,7 +194,7 @@ class State:
         now = self._clock()
         entries = [block for block in self._unwritten.values() if not block.is_over(now)]
         if entries:
-            await self._in_thread(lambda: self._database.set_blocks(entries, now=now))
+            await self._do(lambda: self._database.set_blocks(entries, now=now))
         written = {block.network: block for block in entries}
         self._unwritten = {
             network: block
@@ -206,7 +209,7 @@ class State:
         now_s = asyncio.get_running_loop().time()
         is_stale = self._lost or now_s - self._read_all_at >= self._ttl_s
         known: Versions = {} if is_stale else self._known
-        loaded = await self._in_thread(lambda: _load(self._database, known))
+        loaded = await self._do(lambda: _load(self._database, known))
         if is_stale:
             self._read_all_at = now_s
         self._known = loaded.versions
@@ -219,8 +222,14 @@ class State:
             for block in self._unwritten.values():
                 self._blocks.add(block)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _do(self, work: Callable[[], T]) -> T:
+        """Have *work* done on the database, one piece at a time."""
+        self._working = working = begin_aside(work)
+        await asyncio.wait([working], timeout=ANSWER_TIMEOUT_S)
+        if not working.done():  # whoever hangs there is left alone with the old connection
+            self._database = self._database.renewed()
+            raise StateUnavailable(f"{self._database}: no answer within {ANSWER_TIMEOUT_S:g} s")
+        return working.result()
 
 
 def _load(database: Database, known: Versions) -> _Loaded:

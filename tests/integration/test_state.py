@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sqlite3
 import stat
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy import text
 
+from mtaq.broker import BrokerOptions, open_broker
+from mtaq.broker.address import parse_addresses
 from mtaq.model.address import Address
 from mtaq.model.errors import BrokerUnavailable, ConfigError
 from mtaq.state import Block, Database, LocalAddress, Source, State, StateUnavailable
@@ -20,6 +27,8 @@ from mtaq.state.database import MOST_AUTOMATIC
 from mtaq.state.entries import parse_pattern
 from mtaq.state.tables import MIGRATIONS
 from mtaq.telemetry.events import EventLog, Record
+from tests.support.postgresql import PACKAGE, PASSWORD, PostgresServer, is_installed, running_server
+from tests.support.queues import fresh_name
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANN = Address("ann", "example.com")
@@ -49,9 +58,14 @@ class Lines:
         return [record for record in self.records if record["event"] == event]
 
 
-@pytest.fixture
-def address(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgresql").create_database()
     return f"sqlite://{tmp_path}/state.db"
+
+
+on_sqlite = pytest.mark.parametrize("address", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -105,8 +119,8 @@ async def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def local(pattern: str, comment: str = "") -> LocalAddress:
-    text, kind = parse_pattern(pattern)
-    return LocalAddress(pattern=text, kind=kind, comment=comment, created_at=START)
+    canonical, kind = parse_pattern(pattern)
+    return LocalAddress(pattern=canonical, kind=kind, comment=comment, created_at=START)
 
 
 def block(network: str, *, duration_s: float | None = None, automatic: bool = False, reason: str = "") -> Block:
@@ -263,15 +277,16 @@ async def test_others_are_told(build, database):
     await wait_until(lambda: len(announced) == 2)
 
 
-async def test_everything_is_read_again(build, database, tmp_path):
+async def test_everything_is_read_again(build, database):
     """A change that did not touch the counters is found when the time to live is over."""
     state = build(ttl_s=0.5)
     await state.start()
-    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as hand, hand:
-        hand.execute("INSERT INTO mtaq_sources VALUES ('192.0.2.1', 'a.example', '2026-03-01 12:00:00')")
+    with database._connected(writes=True) as hand:
+        hand.execute(text("INSERT INTO mtaq_sources VALUES ('192.0.2.1', 'a.example', '2026-03-01 12:00:00')"))
     await wait_until(lambda: state.ehlo_name("192.0.2.1") == "a.example")
 
 
+@on_sqlite
 async def test_the_file_is_taken_away(state, database, lines, tmp_path, clock):
     """Without its database a process goes on with what it knew, says so once, and catches up afterwards."""
     database.add_local_addresses([local("ann@example.com")])
@@ -291,6 +306,7 @@ async def test_the_file_is_taken_away(state, database, lines, tmp_path, clock):
     assert lines.named("bug") == []
 
 
+@on_sqlite
 async def test_another_file_in_its_place(state, address, tmp_path):
     """A backup that was put in the place of the file is what counts from then on."""
     other = Database(f"sqlite://{tmp_path}/backup.db")
@@ -376,6 +392,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         Database(f"sqlite://{tmp_path}/missing/state.db").open()
 
 
+@on_sqlite
 def test_a_locked_database_may_pass(database, address, tmp_path, monkeypatch):
     """A lock that somebody holds is a failure that may pass, not a mistake."""
     monkeypatch.setattr("mtaq.state.engine.CONNECT_TIMEOUT_S", 0.1)
@@ -401,3 +418,207 @@ def test_permissions(tmp_path):
     assert stat.S_IMODE(found.st_mode) == 0o600
     assert found.st_uid == tmp_path.stat().st_uid
     assert [path.name for path in tmp_path.iterdir()] == ["state.db"]
+
+
+@on_sqlite
+async def test_a_newer_program_changes_the_format(state, address, database, lines):
+    """A process whose database is migrated under its feet goes on with what it can read."""
+    newer = Database(address, migrations=[*MIGRATIONS, ("ALTER TABLE mtaq_sources ADD COLUMN pool TEXT",)])
+    newer.open()
+    newer.set_source(source("192.0.2.1", "a.example"))
+    newer.close()
+    await wait_until(lambda: state.ehlo_name("192.0.2.1") == "a.example")
+    assert lines.named("state.lost") == []
+
+
+@on_sqlite
+async def test_rubbish_in_its_place(state, database, lines, tmp_path):
+    """A file that is no database any more is told as a loss; what was known stays."""
+    database.set_source(source("192.0.2.1", "a.example"))
+    await wait_until(lambda: state.ehlo_name("192.0.2.1") == "a.example")
+    (tmp_path / "rubbish").write_text("rubbish " * 1000)
+    (tmp_path / "rubbish").rename(tmp_path / "state.db")
+    await wait_until(lambda: bool(lines.named("state.lost")))
+    assert state.ehlo_name("192.0.2.1") == "a.example"
+    assert lines.named("bug") == []
+
+
+@on_sqlite
+async def test_a_database_that_hangs(state, database, lines, monkeypatch):
+    """Work that does not come back is left alone, and a new connection takes its place."""
+    monkeypatch.setattr("mtaq.state.state.ANSWER_TIMEOUT_S", 0.2)
+    released = threading.Event()
+    read = Database.read
+    hanging = iter([True])
+
+    def hang(self: Database, known: dict[str, int]) -> object:
+        if next(hanging, False):
+            released.wait(PATIENCE_S)
+        return read(self, known)
+
+    monkeypatch.setattr(Database, "read", hang)
+    database.add_local_addresses([local("ann@example.com")])
+    await wait_until(lambda: bool(lines.named("state.restored")))
+    assert "no answer" in lines.named("state.lost")[0]["reason"]
+    assert state.is_local(ANN)
+    released.set()
+
+
+@pytest.fixture
+def own_server() -> Iterator[PostgresServer]:
+    if not is_installed():
+        pytest.skip(f"install {PACKAGE} (Debian package) to run this")
+    with running_server() as server:
+        yield server
+
+
+@pytest.mark.peers
+@on_sqlite
+async def test_the_server_goes_and_comes(own_server, build, lines):
+    """While PostgreSQL is away what was known stays, told once; entries made meanwhile are written afterwards."""
+    address = own_server.create_database()
+    operator = Database(address)
+    operator.open()
+    operator.add_local_addresses([local("ann@example.com")])
+    state = build(address)
+    await state.start()
+    own_server.stop()
+    await wait_until(lambda: bool(lines.named("state.lost")))
+    await state.add_block("192.0.2.1", reason="x", duration_s=600)
+    assert state.is_local(ANN)
+    assert state.block_for("192.0.2.1") is not None
+    await asyncio.to_thread(own_server.start)
+    await wait_until(lambda: bool(lines.named("state.restored")))
+    assert len(lines.named("state.lost")) == 1
+    assert [entry.network for entry in operator.read().blocks] == ["192.0.2.1/32"]
+    operator.close()
+
+
+@pytest.mark.peers
+@on_sqlite
+async def test_the_server_comes_late(own_server, build, lines):
+    """A process that starts before its PostgreSQL waits for it, and says so once, without the password."""
+    address = own_server.create_database()
+    own_server.stop()
+    state = build(address)
+    starting = asyncio.create_task(state.start())
+    await wait_until(lambda: bool(lines.named("state.lost")))
+    assert PASSWORD not in str(lines.records)
+    await asyncio.to_thread(own_server.start)
+    async with asyncio.timeout(PATIENCE_S):
+        await starting
+    assert len(lines.named("state.lost")) == len(lines.named("state.restored")) == 1
+
+
+@pytest.mark.peers
+@on_sqlite
+async def test_starting_is_given_up(postgresql, build):
+    """A process that waits for its PostgreSQL can be stopped."""
+    state = build("postgresql://mtaq:secret@127.0.0.1:1/mtaq")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await state.start()
+    await state.stop()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("wrong", ["no-such-user:secret", "mtaq:secret"])
+def test_a_wrong_password(postgresql, wrong):
+    """A login that is refused may be allowed later; no text repeats the password."""
+    address = re.sub("//.*@", f"//{wrong}@", postgresql.create_database())
+    with pytest.raises(StateUnavailable, match="authentication failed") as refused:
+        Database(address).open()
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.peers
+def test_tables_may_not_be_made(postgresql):
+    """A user without the right to make the tables is a mistake of the configuration."""
+    address = postgresql.create_database()
+    with psycopg.connect(address, autocommit=True) as operator:
+        operator.execute("CREATE ROLE guest LOGIN PASSWORD 'guest' ")
+    with pytest.raises(ConfigError, match="permission denied"):
+        Database(re.sub("//.*@", "//guest:guest@", address)).open()
+
+
+def test_an_address_that_is_not_understood():
+    """What the driver does not understand is told without the address, which holds the password."""
+    with pytest.raises(ConfigError, match="not understood") as refused:
+        Database("postgresql://mtaq:secret@127.0.0.1/x?no_such_option=1").open()
+    assert "secret" not in str(refused.value)
+
+
+def test_the_driver_is_missing(monkeypatch):
+    """Without its driver PostgreSQL cannot be used, and the text says what to install."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match=r"mtaq\[postgresql\]"):
+        Database("postgresql:///mtaq").open()
+
+
+WATCHER = """
+import asyncio, sys
+from datetime import UTC, datetime
+from mtaq.model.address import Address
+from mtaq.state import open_state
+from mtaq.telemetry.events import EventLog
+
+class Nowhere:
+    def write(self, level, record): pass
+
+async def main():
+    clock = lambda: datetime.now(UTC)
+    state = open_state(sys.argv[1], events=EventLog(Nowhere(), node="", clock=clock), clock=clock, ttl_s=600)
+    await state.start()
+    print("started", flush=True)
+    while not (state.is_local(Address("ann", "example.com")) and state.block_for("198.51.100.1")):
+        await asyncio.sleep(0.01)
+    await state.add_block("203.0.113.9", reason="seen", duration_s=600)
+    await state.stop()
+
+asyncio.run(main())
+"""
+
+
+async def test_other_processes_see_it(address, database):
+    """What one process changes is in force in another, and the other way round."""
+    watcher = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WATCHER, address, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    try:
+        assert watcher.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            assert await watcher.stdout.readline() == b"started\n"
+            database.add_local_addresses([local("*@example.com")])
+            database.set_blocks([block("198.51.100.0/24")], now=START)
+            assert await watcher.wait() == 0
+    finally:
+        if watcher.returncode is None:
+            watcher.kill()
+            await watcher.wait()
+    assert [entry.reason for entry in database.read().blocks if entry.automatic] == ["seen"]
+
+
+@pytest.mark.rabbitmq
+@on_sqlite
+async def test_told_by_the_exchange(rabbitmq, build, database):
+    """Over the fanout exchange a change is in force elsewhere, although nobody looks for it."""
+    exchange = fresh_name("cluster")
+    brokers = [open_broker(BrokerOptions(addresses=parse_addresses(rabbitmq.address))) for _ in range(2)]
+    for broker in brokers:
+        await broker.start()
+    writer = build(announce=lambda body: brokers[0].broadcast(exchange, body, timeout_s=PATIENCE_S))
+    reader = build(poll_s=1000)
+    listening = asyncio.Event()
+
+    def notice(body: bytes) -> None:
+        listening.set()
+        reader.notice(body)
+
+    brokers[1].subscribe(exchange, notice)
+    await writer.start()
+    await reader.start()
+    await listening.wait()
+    await writer.add_block("192.0.2.1", reason="x", duration_s=600)
+    await wait_until(lambda: reader.block_for("192.0.2.1") is not None)
+    for broker in brokers:
+        await broker.close()
