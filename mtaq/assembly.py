@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -21,19 +22,30 @@ from mtaq.broker.claims import Claims
 from mtaq.broker.journal import Journal
 from mtaq.broker.port import Broker
 from mtaq.config import Settings
+from mtaq.config.logins import Login
 from mtaq.deliver.ports import DeliveryNames, Surroundings
 from mtaq.deliver.service import DeliveryService
 from mtaq.dns.resolver import CachingResolver, ResolverOptions
+from mtaq.hooks.loading import Hooks
+from mtaq.limits.memory import MemoryBudget
 from mtaq.model.errors import BrokerUnavailable, ResolverError
 from mtaq.model.parcel import BrokerState, Parcel, QueueSpec
+from mtaq.net import streams
 from mtaq.net.addresses import is_own, is_private, own_addresses
+from mtaq.net.certificates import ServerTls, TlsOptions, tls_options
 from mtaq.net.connect import connect
+from mtaq.net.counters import CountTable, uptime_s
+from mtaq.net.http import request
 from mtaq.net.listeners import Listener
 from mtaq.net.slots import Side, Slots
-from mtaq.net.tls import client_context, server_context
+from mtaq.net.tls import client_context
+from mtaq.receive.clients import WINDOW_S as MISDEEDS_S
+from mtaq.receive.domains import DomainCheck
 from mtaq.receive.intake import IntakeOptions
 from mtaq.receive.policy import PortPolicy
-from mtaq.receive.service import Port, ReceptionService
+from mtaq.receive.service import Facilities, Port, ReceptionService
+from mtaq.smtpauth import Authenticator, Network, authenticator_for
+from mtaq.state.state import State, open_state
 from mtaq.telemetry.events import EventLog
 
 #: Least and longest wait between attempts to reach the broker.
@@ -42,6 +54,9 @@ CONNECT_LAST_S = 5.0
 
 #: A node killed within a second of a quorum queue's declaration comes back with that queue empty.
 SETTLE_S = 3.0
+
+#: Longest wait until the broker has told others of a change; they look by themselves as well.
+ANNOUNCE_S = 5.0
 
 #: Longest time a transaction or an attempt under way is waited for when stopping.
 GRACE_S = 30.0
@@ -92,6 +107,9 @@ def topology(settings: Settings) -> list[QueueSpec]:
     specs[queues.rabbitmq_outbox] = QueueSpec(name=queues.rabbitmq_outbox, ladder=True, dead_letter_to=dead)
     for name in (
         queues.rabbitmq_inbox,
+        queues.rabbitmq_local,
+        queues.rabbitmq_refused,
+        *archive_queues(settings),
         queues.rabbitmq_results,
         queues.rabbitmq_success,
         queues.rabbitmq_failure,
@@ -100,6 +118,12 @@ def topology(settings: Settings) -> list[QueueSpec]:
         if name:
             specs.setdefault(name, QueueSpec(name=name, dead_letter_to=dead))
     return list(specs.values())
+
+
+def archive_queues(settings: Settings) -> list[str]:
+    """Return the queues that some port's ``smtp-archive`` names."""
+    archives = [options.smtp_archive for options in (settings.reception, *settings.ports.values())]
+    return [archive.queue for archive in archives if archive is not None and archive.queue is not None]
 
 
 async def prepare_queues(settings: Settings, events: EventLog) -> None:
@@ -158,10 +182,11 @@ class Gate:
         await self._broker.publish(queue, parcel, timeout_s=timeout_s)
 
 
-class FoundNames:
-    """Our names: none configured per local IP; found by reverse DNS at start, else the system's."""
+class Names:
+    """Our names: those that operators gave to local IPs; found by reverse DNS at start, else the system's."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._system = socket.getfqdn()
         self._found: dict[str, str] = {}
 
@@ -177,8 +202,8 @@ class FoundNames:
         await asyncio.gather(*(find_one(ip) for ip in ips))
 
     def configured_for(self, local_ip: str) -> str | None:
-        """No name is configured per local IP."""
-        return None
+        """Return the name that operators gave this local IP, or ``None``."""
+        return self._state.ehlo_name(local_ip)
 
     def found_for(self, local_ip: str) -> str:
         """Return the reverse name of *local_ip*, or the system's."""
@@ -214,16 +239,52 @@ def host_ips() -> list[str]:
     return [str(network[0]) for network in networks if not network[0].is_loopback]
 
 
+def database_url(settings: Settings) -> str:
+    """Return where the runtime state is kept."""
+    return settings.state.database_address or f"sqlite:///{settings.process.data_directory}/mtaq.db"
+
+
+def state_for(settings: Settings, broker: Broker, events: EventLog) -> State:
+    """Return the runtime state as a process whose broker is *broker* sees it, not started."""
+    exchange = settings.state.cluster_exchange
+    return open_state(
+        database_url(settings),
+        events=events,
+        clock=utc_now,
+        ttl_s=settings.state.database_ttl,
+        announce=partial(broker.broadcast, exchange, timeout_s=ANNOUNCE_S) if exchange else None,
+    )
+
+
+def hear_of_changes(settings: Settings, broker: Broker, state: State) -> None:
+    """Have *state* look at once when another process says that something changed."""
+    if settings.state.cluster_exchange:
+        broker.subscribe(settings.state.cluster_exchange, state.notice)
+
+
 class Reception:
     """One reception worker."""
 
-    def __init__(self, settings: Settings, listeners: Sequence[Listener], events: EventLog, *, number: int) -> None:
+    def __init__(
+        self, settings: Settings, listeners: Sequence[Listener], events: EventLog, *, number: int, secret: bytes
+    ) -> None:
+        """Prepare worker *number* of its role; *secret* is what all of them share to disguise unknown users."""
         self._settings = settings
         self._listeners = listeners
         self._events = events
+        self._secret = secret
         self._broker = broker_for(settings, f"receive {number}")
         self._gate = Gate(self._broker)
-        self._names = FoundNames()
+        self._state = state_for(settings, self._broker, events)
+        self._names = Names(self._state)
+        self._resolver = resolver_for(settings)
+        self._slots = slots_for(settings, "in")
+        folder = Path(settings.process.run_directory)
+        self._rates = CountTable(folder / "rates", window_s=60)
+        self._misdeeds = CountTable(folder / "misdeeds", window_s=MISDEEDS_S)
+        self._hooks: Hooks | None = None
+        self._tls: dict[TlsOptions, ServerTls] = {}
+        self._logins: dict[tuple[Login, ...], Authenticator] = {}
         self._service: ReceptionService | None = None
         self._naming: asyncio.Task[None] | None = None
 
@@ -234,35 +295,52 @@ class Reception:
 
     async def start(self) -> None:
         """Accept connections; until the queues are ready they are told 421."""
-        settings = self._settings
+        settings, queues = self._settings, self._settings.queues
+        self._hooks = Hooks(request=request, events=self._events)
         service = ReceptionService(
             IntakeOptions(
-                inbox=settings.queues.rabbitmq_inbox,
+                inbox=queues.rabbitmq_inbox,
+                local=queues.rabbitmq_local,
+                refused=queues.rabbitmq_refused,
                 server_id=settings.process.server_id,
                 broker_max_bytes=broker_max_bytes(settings),
             ),
-            publisher=self._gate,
-            slots=slots_for(settings, "in"),
-            events=self._events,
-            clock=utc_now,
+            Facilities(
+                publisher=self._gate,
+                slots=self._slots,
+                state=self._state,
+                rates=self._rates,
+                counts=self._misdeeds,
+                domains=DomainCheck(self._resolver),
+                memory=MemoryBudget(settings.listen.smtp_memory // settings.process.smtp_threads),
+                events=self._events,
+                clock=utc_now,
+                now=uptime_s,
+            ),
             slot_wait_s=settings.listen.smtp_connections_wait,
         )
         if settings.reception.smtp_hostname is None:
-            self._naming = asyncio.create_task(self._names.find(host_ips(), resolver_for(settings)))
+            self._naming = asyncio.create_task(self._names.find(host_ips(), self._resolver))
         service.start([self._port(listener, settings) for listener in self._listeners])
         self._service = service
 
     async def queues_ready(self) -> None:
-        """Connect to the broker, and take mail from then on."""
-        await connected(self._broker, self._events)
+        """
+        Connect to the broker, read the runtime state, and take mail from then on.
+
+        Raises:
+            ConfigError: The database cannot be used.
+        """
+        await asyncio.gather(connected(self._broker, self._events), self._state.start())
+        hear_of_changes(self._settings, self._broker, self._state)
         self._gate.opened = True
 
     def reload(self, settings: Settings) -> None:
         """
-        Use what of *settings* can change while running, for new connections. Certificates are read anew.
+        Use what of *settings* can change while running, for new connections.
 
         Raises:
-            ConfigError: One cannot be read; nothing was changed.
+            ConfigError: A certificate or a hook cannot be loaded; nothing was changed.
         """
         assert self._service is not None
         ports = [self._port(listener, settings) for listener in self._listeners]
@@ -275,23 +353,50 @@ class Reception:
             self._naming.cancel()
         if self._service is not None:
             await self._service.stop(GRACE_S)
+        if self._hooks is not None:
+            await self._hooks.close()
+        for authenticator in self._logins.values():
+            await authenticator.close()
+        await self._state.stop()
         await self._broker.close()
+        for table in (self._slots, self._rates, self._misdeeds):
+            table.close()
 
     def _port(self, listener: Listener, settings: Settings) -> Port:
-        options = settings.receive(listener.port)
-        tls = None
-        if options.smtp_certificate is not None and options.smtp_key is not None:
-            tls = server_context(Path(options.smtp_certificate), Path(options.smtp_key))
+        options, hooks = settings.receive(listener.port), self._hooks
+        assert hooks is not None
+        tls = self._server_tls(tls_options(options))
         policy = PortPolicy(
             options,
             port=listener.port,
             hostnames=self._names,
             broker_max_bytes=broker_max_bytes(settings),
             starttls=tls is not None and not listener.implicit_tls,
+            logins=self._authenticator(options.smtp_auth),
+            hook=hooks.hook(options.smtp_hook, timeout_s=options.smtp_hook_timeout),
+            pipeline=hooks.pipeline(options.smtp_pipeline, timeout_s=options.smtp_hook_timeout),
+            scram_secret=self._secret,
         )
         return Port(
             sock=listener.sock, number=listener.port, policy=policy, tls=tls, implicit_tls=listener.implicit_tls
         )
+
+    def _server_tls(self, options: TlsOptions | None) -> ServerTls | None:
+        """Ports with the same files share them; a reload reads none that is in use already."""
+        if options is not None and options not in self._tls:
+            self._tls[options] = ServerTls(options, events=self._events)
+        return None if options is None else self._tls[options]
+
+    def _authenticator(self, logins: tuple[Login, ...]) -> Authenticator | None:
+        """Ports with the same logins share what is remembered of them."""
+        if logins and logins not in self._logins:
+            self._logins[logins] = authenticator_for(
+                logins,
+                network=Network(connect=streams.connected, exchange=streams.exchange, request=request),
+                clock=time.monotonic,
+                on_unavailable=lambda form, reason: self._events.login_back_end_lost(form=form, reason=reason),
+            )
+        return self._logins[logins] if logins else None
 
 
 class Delivery:
@@ -301,7 +406,8 @@ class Delivery:
         self._settings = settings
         self._events = events
         self._broker = broker_for(settings, f"deliver {number}")
-        self._names = FoundNames()
+        self._state = state_for(settings, self._broker, events)
+        self._names = Names(self._state)
         folder = Path(settings.process.data_directory) / "journal"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._journal = Journal(folder, on_state=self._tell_journal)
@@ -319,8 +425,14 @@ class Delivery:
         await self._journal.start()
 
     async def queues_ready(self) -> None:
-        """Connect to the broker and begin to deliver."""
-        await connected(self._broker, self._events)
+        """
+        Connect to the broker, read the runtime state, and begin to deliver.
+
+        Raises:
+            ConfigError: The database cannot be used.
+        """
+        await asyncio.gather(connected(self._broker, self._events), self._state.start())
+        hear_of_changes(self._settings, self._broker, self._state)
         settings, resolver = self._settings, resolver_for(self._settings)
         if settings.reception.smtp_hostname is None:
             await self._names.find([*host_ips(), *settings.deliver.smtp_default_ips], resolver)
@@ -367,6 +479,7 @@ class Delivery:
         """Finish the attempts under way, give the rest back, then go."""
         if self._service is not None:
             await self._service.stop(GRACE_S)
+        await self._state.stop()
         await self._broker.close()
         await self._journal.close()
         self._claims.close()
@@ -387,4 +500,5 @@ class Delivery:
             await asyncio.sleep(SETTLE_S)
 
     def _ehlo_name(self, source: str | None) -> str:
-        return self._settings.reception.smtp_hostname or self._names.found_for(source or "")
+        configured = source and self._names.configured_for(source)
+        return configured or self._settings.reception.smtp_hostname or self._names.found_for(source or "")

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import resource
+import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -81,6 +82,7 @@ class Supervisor:
         self._reload = reload
         self._prepare_queues = prepare_queues
         self._metrics_folder = metrics_folder
+        self._secret = secrets.token_bytes(32)  # what workers of one role must agree on
         self._queues_ready = False
         self._stopping = asyncio.Event()
         self._force = asyncio.Event()
@@ -243,6 +245,7 @@ class Supervisor:
             settings=self._settings.to_raw(),
             listeners=list(handed_down.items()),
             number=worker.number,
+            secret=self._secret.hex(),
             queues="ready" if self._queues_ready else "",
         )
         worker.process, worker.control = process, control

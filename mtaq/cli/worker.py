@@ -77,7 +77,7 @@ def build(role: str, settings: Settings, first: dict[str, Any], events: EventLog
     if role == "deliver":
         return Delivery(settings, events, number=first["number"])
     listeners = [Listener.from_fd(fd, implicit_tls=implicit_tls) for fd, implicit_tls in first["listeners"]]
-    return Reception(settings, listeners, events, number=first["number"])
+    return Reception(settings, listeners, events, number=first["number"], secret=bytes.fromhex(first["secret"]))
 
 
 async def obey(

@@ -14,9 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mtaq.config.errors import Findings
+from mtaq.config.hooks import Executable
+from mtaq.config.logins import FileLogin, Login, ProgramLogin, SystemLogin
 from mtaq.config.reader import Entry
 from mtaq.config.reception import ReceiveOptions
 from mtaq.config.settings import Settings
+
+SHADOW = "/etc/shadow"
+"""Where PAM looks for the passwords of system accounts."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +112,107 @@ def _check_file(draft: Draft, findings: Findings, key: str, path: str, port: int
 
 
 def _user_can_read(user: str, path: str) -> bool:
+    return _can(user, "-r", path)
+
+
+_ACCESS = {"-r": os.R_OK, "-w": os.W_OK, "-x": os.X_OK}
+
+
+def _can(user: str | None, test: str, path: str) -> bool:
     """Ask the kernel, as that user: permissions of every folder above and access lists count as well."""
+    if not user or os.geteuid() != 0:
+        return os.access(path, _ACCESS[test])
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
         return True  # told by check_user
     groups = os.getgrouplist(user, entry.pw_gid)
     asked = subprocess.run(
-        ["/usr/bin/test", "-r", path], user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups, check=False
+        ["/usr/bin/test", test, path], user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups, check=False
     )
     return asked.returncode == 0
+
+
+def check_logins(draft: Draft, findings: Findings) -> None:
+    """Logins are taken under TLS only; the files that they come from are there for the user that asks."""
+    for port, options in draft.open_ports():
+        if options.smtp_auth and not options.smtp_certificate and not options.smtp_key:
+            problem = f"port {port} has no certificate, and nobody logs in without TLS; expected smtp-certificate too"
+            draft.blame(findings, problem, "smtp-auth", port=port)
+        for login in options.smtp_auth:
+            problem = _unusable(login, draft.settings.process.user)
+            if problem:
+                draft.blame(findings, problem, "smtp-auth", port=port)
+
+
+def _unusable(login: Login, user: str | None) -> str:
+    """Return what keeps *user* from the file that a login comes from; empty when nothing does."""
+    who = f" by user {user}" if user else ""
+    match login:
+        case FileLogin(path) if not (os.path.isfile(path) and _can(user, "-r", path)):
+            return f"{path} cannot be read{who}; expected a file of user:hash"
+        case ProgramLogin(path) if not (os.path.isfile(path) and _can(user, "-x", path)):
+            return f"{path} cannot be run{who}; expected a program"
+        case SystemLogin() if os.path.exists(SHADOW) and not _can(user, "-r", SHADOW):
+            return f"users:// needs {SHADOW}, which cannot be read{who}; expected membership in its group"
+        case _:
+            return ""
+
+
+def check_hooks(draft: Draft, findings: Findings) -> None:
+    """Programs that hooks and pipelines name are there, and the user may run them."""
+    user = draft.settings.process.user
+    for port, options in draft.open_ports():
+        named = [("smtp-hook", options.smtp_hook), *(("smtp-pipeline", step) for step in options.smtp_pipeline)]
+        for key, target in named:
+            if isinstance(target, Executable) and not (os.path.isfile(target.path) and _can(user, "-x", target.path)):
+                who = f" by user {user}" if user else ""
+                draft.blame(findings, f"{target.path} cannot be run{who}; expected a program", key, port=port)
+
+
+def check_client_authorities(draft: Draft, findings: Findings) -> None:
+    """Certificate authorities of clients can be read, and stand on ports that have a certificate themselves."""
+    for port, options in draft.open_ports():
+        path = options.smtp_tls_client_ca
+        if path is None:
+            continue
+        if not options.smtp_certificate:
+            problem = f"port {port} has no certificate, so no client shows one; expected smtp-certificate as well"
+            draft.blame(findings, problem, "smtp-tls-client-ca", port=port)
+        if _check_file(draft, findings, "smtp-tls-client-ca", path, port):
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+            except OSError:
+                problem = f"no certificate authority in {path}; expected certificates in PEM"
+                draft.blame(findings, problem, "smtp-tls-client-ca", port=port)
+
+
+def check_spool(draft: Draft, findings: Findings) -> None:
+    """The watched folder and the one for failures are two folders, and files in both can be moved."""
+    spool = draft.settings.spool
+    for key, path in (("spool-directory", spool.spool_directory), ("spool-fail-directory", spool.spool_fail_directory)):
+        if path is None:
+            continue
+        if not os.path.isdir(path):
+            draft.blame(findings, f"{path} is not a folder; expected one that exists", key)
+        elif not _can(draft.settings.process.user, "-w", path):
+            draft.blame(findings, f"{path} cannot be written to; expected a folder that belongs to the user", key)
+    directory, failed = spool.spool_directory, spool.spool_fail_directory
+    if failed is not None and directory is None:
+        draft.blame(findings, "spool-directory is missing; expected both or neither", "spool-fail-directory")
+    elif failed is not None and directory is not None and os.path.realpath(failed) == os.path.realpath(directory):
+        draft.blame(findings, "is the watched folder itself; expected another folder", "spool-fail-directory")
+
+
+def check_archive(draft: Draft, findings: Findings) -> None:
+    """The queue of the copies is none that mtaq or the operator's script works on."""
+    queues = draft.settings.queues
+    taken = {queues.rabbitmq_inbox: "the inbox", queues.rabbitmq_outbox: "the outbox", queues.rabbitmq_dead: "dead"}
+    for port, options in draft.open_ports():
+        name = options.smtp_archive.queue if options.smtp_archive else None
+        if name is not None and (name in taken or name.startswith(f"{queues.rabbitmq_outbox}.delay.")):
+            problem = f"queue {name} is {taken.get(name, 'a delay queue of the outbox')}; expected one of its own"
+            draft.blame(findings, problem, "smtp-archive", port=port)
 
 
 def check_user(draft: Draft, findings: Findings) -> None:
@@ -134,7 +230,7 @@ def check_open_relay(draft: Draft, findings: Findings) -> None:
     if draft.settings.queues.rabbitmq_inbox != draft.settings.queues.rabbitmq_outbox:
         return
     for port, options in draft.open_ports():
-        if options.smtp_relay == "range" and options.smtp_range.covers_internet:
+        if options.relay == "range" and options.smtp_range.covers_internet:
             problem = (
                 f"an open relay on port {port}: everybody may connect and the inbox is the outbox; "
                 "expected a smaller range, smtp-relay: none, or another rabbitmq-inbox"
@@ -196,6 +292,11 @@ _QUEUES = ("rabbitmq-inbox", "rabbitmq-outbox")
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = (
     (("smtp-port", "smtp-secure-port", "metrics-port"), check_ports),
     (("smtp-enabled", "smtp-certificate", "smtp-key", "user"), check_certificates),
+    (("smtp-enabled", "smtp-auth", "smtp-certificate", "smtp-key", "user"), check_logins),
+    (("smtp-enabled", "smtp-certificate", "smtp-tls-client-ca", "user"), check_client_authorities),
+    (("smtp-enabled", "smtp-hook", "smtp-pipeline", "user"), check_hooks),
+    (("spool-directory", "spool-fail-directory", "user"), check_spool),
+    (("smtp-enabled", "smtp-archive", *_QUEUES, "rabbitmq-dead"), check_archive),
     (("user",), check_user),
     (("smtp-enabled", *_QUEUES, "smtp-range", "smtp-relay"), check_open_relay),
     (("smtp-proxy",), check_proxies),

@@ -39,6 +39,12 @@ class QueueOptions:
         optional(queue_name), "inbox",
         doc="Queue where received mail goes. The same name as the outbox relays at once. "
             "Explicitly empty discards received mail, and says so at start.")
+    rabbitmq_local: str | None = option(
+        optional(queue_name), "", words="the inbox", example="local",
+        doc="Queue where mail for local addresses goes (`mtaq local`).")
+    rabbitmq_refused: str | None = option(
+        optional(queue_name), "", words="they are not kept", example="refused",
+        doc="Queue that keeps messages that were refused for good, as evidence.")
     rabbitmq_results: str | None = option(
         optional(queue_name), "", example="results", doc="Queue that gets all final results.")
     rabbitmq_success: str | None = option(

@@ -7,21 +7,32 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mtaq.config.addresses import ip_addresses, mappable_ranges, ports, ranges, smtp_name
+from mtaq.config.hooks import HookTarget, Step, hook, hook_timeout, mask_hooks, pipeline
+from mtaq.config.logins import Login, logins, mask_logins
+from mtaq.config.mailboxes import Archive, archive, cipher_string, reverse_paths, tags
 from mtaq.config.option import option
 from mtaq.config.ranges import Ranges
 from mtaq.config.values import absolute_path, boolean, byte_count, choice, integer, optional, seconds
+from mtaq.model.address import Address
 
 Strictness = Literal["strict", "loose"]
-Relay = Literal["range", "none"]
+TlsFloor = Literal["1.2", "1.3"]
+DomainDemand = Literal["any", "qualified", "resolvable"]
+Relay = Literal["authenticated", "range", "none"]
+Extract = Literal["true", "false", "trusted"]
+Parse = Literal["none", "headers", "full"]
 
-_relay_word: Callable[[str], Relay] = choice("range", "none")
+_relay: Callable[[str], Relay] = choice("authenticated", "range", "none")
 
 
-def relay(text: str) -> Relay:
-    """For whom mail is relayed; MailerQ's operators may expect logins here, so say that there are none."""
-    if text.lower() == "authenticated":
-        raise ValueError("'authenticated' needs logins, which this version does not have; expected range or none")
-    return _relay_word(text)
+def extract(text: str) -> Extract:
+    """``true``, ``false`` (or any other spelling of a boolean), or ``trusted``."""
+    if text.lower() == "trusted":
+        return "trusted"
+    try:
+        return "true" if boolean(text) else "false"
+    except ValueError:
+        raise ValueError(f"{text!r} is not known here; expected true, false or trusted") from None
 
 
 # One option is one paragraph here; the formatter would give every argument a line. option() stands for a field.
@@ -90,22 +101,58 @@ class ReceiveOptions:
             "one. They may come all at once; more get `450 4.7.1`.")
     smtp_certificate: str | None = option(
         optional(absolute_path), "", per_port=True, rfc="RFC 3207", example="/etc/mtaq/mail.example.com.pem",
-        doc="PEM file with the certificate and its chain. A renewed file is read by `mtaq reload`; "
-            "another path needs a restart.")
+        doc="PEM file with the certificate and its chain. A renewed file is read within a second; another path needs "
+            "a restart.")
     smtp_key: str | None = option(
         optional(absolute_path), "", per_port=True, aliases=("smtp-privatekey",),
         example="/etc/mtaq/mail.example.com.key",
         doc="PEM file with the private key of `smtp-certificate`, without a pass phrase.")
+    smtp_ciphers: str | None = option(
+        optional(cipher_string), "", per_port=True, reload=True, words="OpenSSL's default",
+        example="ECDHE+AESGCM:ECDHE+CHACHA20",
+        doc="OpenSSL cipher string for TLS 1.2. The ciphers of TLS 1.3 are all good, and are not chosen by it.")
+    smtp_tls_min: TlsFloor = option(
+        choice("1.2", "1.3"), "1.2", per_port=True, reload=True, rfc="RFC 8996",
+        doc="Oldest version of TLS spoken.")
+    smtp_tls_client_ca: str | None = option(
+        optional(absolute_path), "", per_port=True, reload=True, rfc="RFC 8446 §4.3.2",
+        example="/etc/mtaq/clients-ca.pem",
+        doc="PEM file of certificate authorities. Clients are asked for a certificate, and one signed by these counts "
+            "as login; without one they may go on, with one of another authority the handshake fails. Re-read like "
+            "`smtp-certificate`.")
+    smtp_auth: tuple[Login, ...] = option(
+        logins, "", unit="one or several forms, blanks between, asked in order", per_port=True, reload=True,
+        secret=mask_logins, rfc="RFC 4954", example="file:///etc/mtaq/users",
+        doc="Who may log in: `hardcoded://user:password,…`, `file:///path`, `exec:///path`, `http(s)://host/path`, "
+            "`ldap(s)://host:port/base_dn`, `radius://identifier:secret@host:port`, `users://name,pattern*`. Only "
+            "announced and taken under TLS, so that the port needs a certificate.")
+    smtp_auth_failures: int = option(
+        integer(1, 1_000_000), "5", reload=True,
+        doc="Failed logins from one client address within 10 minutes before it is refused for 10 minutes.")
     smtp_enabled: bool = option(
         boolean, "true", per_port=True,
         doc="`false` closes the port without touching the others: `smtp-enabled@2525: false`.")
-    smtp_relay: Relay = option(
-        relay, "range", per_port=True, reload=True,
-        doc="For whom mail is taken: `range` for everybody in `smtp-range`, `none` for nobody (`550 5.7.1`).")
+    smtp_relay: Relay | None = option(
+        optional(_relay), "", per_port=True, reload=True,
+        words="`authenticated` where `smtp-auth` is set, else `range`",
+        doc="For whom mail to other than local addresses is taken: `authenticated` for who has logged in (others get "
+            "`530 5.7.0`), `range` for everybody in `smtp-range`, `none` for nobody (`550 5.7.1`).")
     smtp_validate_address: Strictness = option(
         choice("strict", "loose"), "strict", per_port=True, reload=True, rfc="RFC 5321 §4.1.2, RFC 6531 §3.3",
         doc="Syntax demanded of envelope addresses. `loose` takes any local-part, one `@` and a valid domain; "
             "control characters, `<` and `>` are refused in both.")
+    smtp_sender_domain: DomainDemand = option(
+        choice("any", "qualified", "resolvable"), "qualified", per_port=True, reload=True, rfc="RFC 5321 §2.3.5",
+        doc="What is demanded of the domain of the reverse-path: `any` nothing, `qualified` that there is one "
+            "(`postmaster` alone excepted), `resolvable` that it has MX, A or AAAA records (`550 5.1.8`, and "
+            "`451 4.4.3` while DNS does not answer).")
+    smtp_recipient_domain: DomainDemand = option(
+        choice("any", "qualified", "resolvable"), "qualified", per_port=True, reload=True, rfc="RFC 5321 §2.3.5",
+        doc="The same of forward-paths (`550 5.1.2`).")
+    smtp_probe_senders: tuple[Address, ...] = option(
+        reverse_paths, "", unit="addresses, `;`", reload=True, example="double-bounce@relay.example.com",
+        doc="Reverse-paths of servers that only ask whether an address exists: RCPT is answered as always, DATA "
+            "with `554 5.7.1`.")
     smtp_maxsize: int = option(
         byte_count, "100MB", unit="bytes", per_port=True, reload=True, rfc="RFC 1870",
         doc="Largest content accepted, announced with SIZE; more gets `552 5.3.4`. "
@@ -113,6 +160,10 @@ class ReceiveOptions:
     smtp_max_recipients: int = option(
         integer(1, 1_000_000), "1000", per_port=True, reload=True, rfc="RFC 5321 §4.5.3.1.8",
         doc="Recipients of one mail transaction; more get `452 4.5.3`.")
+    smtp_protection: bool = option(
+        boolean, "true", per_port=True, reload=True,
+        doc="Refuse clients on the blocked list (`mtaq block`) with `554 5.7.1`, and let it grow by itself: failed logins "
+            "(`smtp-auth-failures`) and repeated abuse of the protocol block a client for ten minutes.")
     smtp_timeout: int = option(
         seconds, "300", unit="seconds", per_port=True, reload=True, rfc="RFC 5321 §4.5.3.2.7",
         doc="Longest silence inside a session before `421 4.4.2` is sent.")
@@ -122,6 +173,38 @@ class ReceiveOptions:
     smtp_max_hops: int = option(
         integer(1, 1000), "50", reload=True, rfc="RFC 5321 §6.3",
         doc="Received fields in a message; more is taken for a loop and gets `554 5.4.6`.")
+    smtp_tags: tuple[str, ...] = option(
+        tags, "", unit="words, `,`", per_port=True, reload=True, example="newsletter,customer-9",
+        doc="Tags put on each message received.")
+    smtp_archive: Archive | None = option(
+        optional(archive), "", per_port=True, example="journal@archive.example.com",
+        doc="Gets a copy of every message accepted. A name with `@` is an address: one more recipient, without "
+            "notices. Any other is a queue: it gets the JSON of each recipient.")
+    smtp_extract: Extract = option(
+        extract, "true", per_port=True, reload=True, example="trusted",
+        doc="What is done with `x-mq-*` header fields. `true`: they become properties of the JSON and leave the "
+            "content. `trusted`: only for clients that logged in and for those in `smtp-extract-range`; from others "
+            "they are taken out and ignored. `false`: they stay where they are.")
+    smtp_extract_range: Ranges = option(
+        ranges, "", words="nobody", unit="networks, `;`", per_port=True, reload=True, example="192.168.0.0/16",
+        doc="Clients whose `x-mq-*` fields are believed under `smtp-extract: trusted` without a login.")
+    smtp_parse: Parse = option(
+        choice("none", "headers", "full"), "headers", per_port=True, reload=True,
+        doc="What is read of the content and written into `extracted`: nothing, the header section, or (`full`) the "
+            "text and HTML bodies and a description of each attachment as well.")
+    smtp_hook: HookTarget | None = option(
+        optional(hook), "", per_port=True, reload=True, secret=mask_hooks, example="exec:///usr/local/lib/mtaq/decide",
+        doc="Your own code that decides about senders, recipients and messages: `python://module:object`, "
+            "`exec:///path` or `http(s)://host/path`. Without an answer the client is told `451 4.7.1`.")
+    smtp_pipeline: tuple[Step, ...] = option(
+        pipeline, "", unit="steps, `,`", per_port=True, reload=True, secret=mask_hooks,
+        example="sanitize-html=basic,parse-full",
+        doc="Steps that an accepted message goes through before it is published, in order; each may change or drop "
+            "it. Built in: `sanitize-html`, with a level `sanitize-html=strict|basic|relaxed` (`basic` unless given), "
+            "and `parse-full`. Other steps are written as `smtp-hook` is.")
+    smtp_hook_timeout: float = option(
+        hook_timeout, "10", unit="seconds", per_port=True, reload=True, rfc="RFC 5321 §4.5.3.2",
+        doc="Longest wait for an answer of the hook, and of each step of the pipeline. At most 300.")
     smtp_mappable_ips: Ranges = option(
         mappable_ranges, "non-loopback", unit="networks, `;`", reload=True,
         example="192.0.2.0/24;2001:db8::/64",
@@ -131,3 +214,14 @@ class ReceiveOptions:
     smtp_unmappable_ips: Ranges = option(
         ranges, "", unit="networks, `;`", reload=True, example="192.0.2.28",
         doc="Exceptions from `smtp-mappable-ips`.")
+    dsn_advertise: bool = option(
+        boolean, "true", reload=True, rfc="RFC 3461",
+        doc="Offer DSN to clients that have logged in, that are in `smtp-extract-range`, or that may relay from a "
+            "`smtp-range` smaller than the Internet.")
+
+    @property
+    def relay(self) -> Relay:
+        """``smtp_relay``, decided."""
+        if self.smtp_relay is not None:
+            return self.smtp_relay
+        return "authenticated" if self.smtp_auth or self.smtp_tls_client_ca else "range"

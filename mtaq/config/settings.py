@@ -16,6 +16,7 @@ from mtaq.config.option import Option
 from mtaq.config.process import LogOptions, ProcessOptions
 from mtaq.config.queues import QueueOptions
 from mtaq.config.reception import ListenOptions, ReceiveOptions
+from mtaq.config.spool import SpoolOptions
 from mtaq.config.state import StateOptions
 from mtaq.config.table import OPTIONS, SECTION_OPTIONS, SECTIONS
 
@@ -42,6 +43,7 @@ class Settings:
     Attributes:
         listen: Where connections are accepted.
         reception: Reception on ports that nothing overrides; ask ``receive(port)`` instead.
+        spool: The watched folder.
         queues: The broker and its queues.
         deliver: Delivery.
         dns: Look-ups.
@@ -55,6 +57,7 @@ class Settings:
 
     listen: ListenOptions
     reception: ReceiveOptions
+    spool: SpoolOptions
     queues: QueueOptions
     deliver: DeliverOptions
     dns: DnsOptions

@@ -15,11 +15,13 @@ from mtaq.config.option import Option, options_of
 from mtaq.config.process import LogOptions, ProcessOptions
 from mtaq.config.queues import QueueOptions
 from mtaq.config.reception import ListenOptions, ReceiveOptions
+from mtaq.config.spool import SpoolOptions
 from mtaq.config.state import StateOptions
 
 SECTIONS: dict[str, type[Any]] = {
     "listen": ListenOptions,
     "reception": ReceiveOptions,
+    "spool": SpoolOptions,
     "queues": QueueOptions,
     "deliver": DeliverOptions,
     "dns": DnsOptions,

@@ -54,13 +54,13 @@ class Call:
 
     async def _ask(self, point: Point, data: Mapping[str, Any], began: float) -> tuple[Decision, str]:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s) as clock:
                 said = await self.code.ask(point, data)
                 decision = await aside(size_of(data), lambda: judge(said, point, data))
-        except TimeoutError:
-            failure: Exception = HookFailure(f"no answer within {self._timeout_s:g} s")
         except Exception as error:  # the top of foreign code: whatever it raises, mail is kept by its sender
             failure = error
+            if isinstance(error, TimeoutError) and clock.expired():
+                failure = HookFailure(f"no answer within {self._timeout_s:g} s")
         else:
             return decision, _outcome(decision)
         facts: Fields = {**self._facts(point, data, began), **_told(failure)}

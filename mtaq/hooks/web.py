@@ -10,12 +10,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from mtaq.config.hooks import WebService
+from mtaq.config.hooks import LONGEST_TIMEOUT_S, WebService
 from mtaq.hooks.json_text import decoded, encoded, longest_answer
 from mtaq.hooks.ports import HOOK_POINTS, HookFailure, HttpRequest, HttpResponse, Point, Said
-
-#: Whoever asks waits less long, by ``smtp-hook-timeout``, and then cancels the request.
-LONGEST_S = 3600.0
 
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 
@@ -31,7 +28,7 @@ class WebHook:
         self._places = places
 
     async def ask(self, point: Point, data: Mapping[str, Any]) -> Said:
-        """Send the JSON and read the answer."""
+        """Send the JSON and read the answer; whoever asks waits for ``smtp-hook-timeout`` and then cancels."""
         given = await encoded(point, data)
         async with self._places:
             try:
@@ -40,7 +37,7 @@ class WebHook:
                     self._url,
                     headers=HEADERS,
                     body=given,
-                    timeout_s=LONGEST_S,
+                    timeout_s=LONGEST_TIMEOUT_S,
                     max_response_bytes=longest_answer(point, given),
                 )
             except (OSError, ValueError) as error:

@@ -33,6 +33,11 @@ class MemoryBudget:
         return self._used
 
     @property
+    def is_full(self) -> bool:
+        """Would a new lease have to wait, however little it wants?"""
+        return bool(self._waiting) or (self._used >= self.limit_bytes and bool(self._leases))
+
+    @property
     def waiting(self) -> int:
         """How many leases wait for more."""
         return len(self._waiting)

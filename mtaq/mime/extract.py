@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mtaq.mime.headers import fields
-from mtaq.mime.words import decode_words, text_of
+from mtaq.mime.describe import parse_full
+from mtaq.mime.headers import text_fields
+from mtaq.mime.words import decode_words
+from mtaq.model.address import address_parts
 
 #: Addresses taken from one field.
 ADDRESS_LIMIT = 1_000
@@ -20,30 +22,35 @@ _TOKEN = re.compile(
     r'|(?P<open>\()|(?P<close>\))|(?P<end>[,;])|(?P<group>:)|(?P<text>[^"<\[(),;:\\]++|[<\\])',
     re.DOTALL,
 )
+_CHARACTERS = r"""[^"<>\[\](),;:\\@\s]+"""
+#: What most fields are: one address, with or without a display name.
+_match_one = re.compile(
+    rf"""(?:[^"<>\[\](),;:\\@]*|"[^"\\]*"[ ]*)<({_CHARACTERS}@{_CHARACTERS})>|({_CHARACTERS}@{_CHARACTERS})"""
+).fullmatch
 
 
-def extracted(content: bytes, envelope: str, recipient: str) -> dict[str, Any]:
+def extracted(content: bytes, envelope: str, recipient: str, *, full: bool = False) -> dict[str, Any]:
     """
-    Return the ``extracted`` property of *content*.
-
-    ``from``, ``subject``, ``date`` and ``message-id`` are there when the field is, each from the first such field;
-    ``from``, ``to`` and ``cc`` are addresses without display names; ``subject`` is decoded (RFC 2047). ``headers``
-    holds every field by its name in lower case, unfolded and not decoded; a name that occurs again has a list.
+    Return the ``extracted`` property of *content*: what ``extracted_shared`` says, and the recipient's parts.
 
     Args:
         envelope: Reverse-path, empty for the null one.
         recipient: Forward-path.
+        full: Describe the body as well.
     """
-    headers: dict[str, Any] = {}
-    for field in fields(content):
-        name, text = field.name.decode("ascii").lower(), text_of(field.value)
-        known = headers.get(name)
-        if known is None:
-            headers[name] = text
-        elif isinstance(known, list):
-            known.append(text)
-        else:
-            headers[name] = [known, text]
+    return extracted_shared(content, envelope, full=full) | {"recipient": address_parts(recipient)}
+
+
+def extracted_shared(content: bytes, envelope: str, *, full: bool = False) -> dict[str, Any]:
+    """
+    Return ``extracted`` as all recipients of a transaction share it: without ``recipient``.
+
+    ``from``, ``subject``, ``date`` and ``message-id`` are there when the field is, each from the first such field;
+    ``from``, ``to`` and ``cc`` are addresses without display names; ``subject`` is decoded (RFC 2047). ``headers``
+    holds every field by its name in lower case, unfolded and not decoded; a name that occurs again has a list.
+    With *full*, what ``describe.parse_full`` says of the body; for large content that is a matter for a thread.
+    """
+    headers = _headers(content)
     result: dict[str, Any] = {}
     senders = addresses_in(_first(headers.get("from")))
     if senders:
@@ -56,13 +63,32 @@ def extracted(content: bytes, envelope: str, recipient: str) -> dict[str, Any]:
         if name in headers:
             result[name] = _first(headers[name])
     result["headers"] = headers
-    result["envelope"] = _parts(envelope)
-    result["recipient"] = _parts(recipient)
+    result["envelope"] = address_parts(envelope)
+    if full:
+        result |= parse_full(content)
     return result
+
+
+def _headers(content: bytes) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+    for name, text in text_fields(content):
+        known = headers.get(name)
+        if known is None:
+            headers[name] = text
+        elif isinstance(known, list):
+            known.append(text)
+        else:
+            headers[name] = [known, text]
+    return headers
 
 
 def addresses_in(value: str) -> list[str]:
     """Return the addresses in a field such as ``To`` (RFC 5322 §3.4): no display names, comments or group names."""
+    one = _match_one(value)
+    return [one[1] or one[2]] if one is not None else _many_addresses_in(value)
+
+
+def _many_addresses_in(value: str) -> list[str]:
     found: list[str] = []
     text, angle, depth = "", "", 0
     for match in _TOKEN.finditer(value):
@@ -103,8 +129,3 @@ def _first(value: Any) -> str:
     if isinstance(value, list):
         value = value[0]
     return value if isinstance(value, str) else ""
-
-
-def _parts(address: str) -> dict[str, str]:
-    local_part, _, domain = address.rpartition("@")
-    return {"local": local_part, "domain": domain} if local_part else {"local": domain, "domain": ""}

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
+
+from mtaq.mime.words import text_of
 
 #: More of a header section is not looked at when it is only read (not when it is edited).
 HEADER_LIMIT_BYTES = 262_144
@@ -18,6 +21,9 @@ _EMPTY_LINE = re.compile(rb"\n\r?\n")
 #: A name is printable ASCII without colon (RFC 5322 §2.2); blanks before the colon are obsolete and common (§4.5).
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
+# The same for text, which saves decoding each field on its own.
+_TEXT_FIELD = re.compile(_FIELD.pattern.decode("ascii"), re.MULTILINE)
+_TEXT_FOLD = re.compile(_FOLD.pattern.decode("ascii"))
 _RECEIVED = re.compile(rb"^received[ \t]*+:", re.MULTILINE | re.IGNORECASE)
 
 
@@ -53,6 +59,21 @@ def fields(content: bytes) -> Iterator[Field]:
             return
         name, value = match.groups()
         yield Field(name, unfold(value))
+
+
+def text_fields(content: bytes) -> Iterator[tuple[str, str]]:
+    """Yield what ``fields`` does as text: name in lower case, and value as UTF-8 (RFC 6532), else Latin-1."""
+    try:
+        section = content[: header_end(content, HEADER_LIMIT_BYTES)].decode("utf-8")
+    except UnicodeDecodeError:
+        for field in fields(content):
+            yield field.name.decode("ascii").lower(), text_of(field.value)
+        return
+    for match in islice(_TEXT_FIELD.finditer(section), FIELD_LIMIT):
+        name, value = match.groups()
+        if "\n" in value:
+            value = _TEXT_FOLD.sub("", value)
+        yield name.lower(), value.strip(" \t\r\n")
 
 
 def unfold(value: bytes) -> bytes:

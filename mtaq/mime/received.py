@@ -65,6 +65,11 @@ def received_field(
     return ("\r\n\t".join(lines) + "\r\n").encode("utf-8")
 
 
+def return_path_field(envelope: str) -> bytes:
+    """Return the ``Return-Path`` field of final delivery (RFC 5321 §4.4), with its line end; empty for the null one."""
+    return f"Return-Path: <{_UNSAFE_PATH.sub('?', envelope)}>\r\n".encode()
+
+
 def _safe(text: str) -> str:
     return _UNSAFE.sub("?", text[:_NAME_MAX]) or "unknown"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import codecs
 import re
+
+from mtaq.mime.charsets import codec_of, decode
 
 #: RFC 2047 §2: an encoded-word has at most 75 characters; ``=?utf-8?B?`` and ``?=`` take 12 of them, base64 a third.
 _BYTES_PER_WORD = 45
@@ -17,8 +18,6 @@ _BYTES_PER_WORD = 45
 _WORD = re.compile(r"=\?([!-)+->@-~]{1,40})(?:\*[!->@-~]{0,40})?\?([BbQq])\?([ !->@-~]{0,2000})\?=")
 _GAP_BETWEEN_WORDS = re.compile(r"(\?=)[ \t]+(?==\?)")
 _Q_OCTET = re.compile(rb"=([0-9A-Fa-f]{2})")
-#: Codecs that are no charsets of mail; some of them take quadratic time.
-_NO_CHARSETS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"}
 
 
 def text_of(value: bytes) -> str:
@@ -39,7 +38,7 @@ def decode_words(text: str) -> str:
     text = _GAP_BETWEEN_WORDS.sub(r"\1", text)
     for match in _WORD.finditer(text):
         charset, octets = match[1].lower(), _octets(match[2], match[3])
-        if octets is None or not _is_charset(charset):
+        if octets is None or codec_of(charset) is None:
             continue
         between = text[position : match.start()]
         if pending is not None and not between and pending[0] == charset:
@@ -78,19 +77,5 @@ def _octets(encoding: str, text: str) -> bytes | None:
         return None
 
 
-def _is_charset(name: str) -> bool:
-    try:
-        b" ".decode(name, "replace")
-        return codecs.lookup(name).name.replace("_", "-") not in _NO_CHARSETS
-    except (LookupError, ValueError):  # unknown, or a codec that is not for text
-        return False
-
-
 def _decoded(word: tuple[str, bytes] | None) -> str:
-    if word is None:
-        return ""
-    try:
-        text = word[1].decode(word[0], "replace")
-    except (UnicodeError, LookupError):
-        text = word[1].decode("latin-1")
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return "" if word is None else decode(word[1], word[0])

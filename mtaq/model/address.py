@@ -32,3 +32,9 @@ class Address(NamedTuple):
 def address_text(path: Address | None) -> str:
     """Return a path as the JSON and the logs spell it: ``""`` for the null reverse-path."""
     return "" if path is None else str(path)
+
+
+def address_parts(address: str) -> dict[str, str]:
+    """Return the ``local`` and ``domain`` of *address* as the JSON has them; both are empty for the null path."""
+    local_part, _, domain = address.rpartition("@")
+    return {"local": local_part, "domain": domain} if local_part else {"local": domain, "domain": ""}

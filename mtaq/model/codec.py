@@ -19,7 +19,16 @@ import orjson
 from mtaq.model.address import address_text
 from mtaq.model.errors import BadMessage
 from mtaq.model.identity import recipient_id
-from mtaq.model.message import Body, ConnectionFacts, OutboxMessage, ReceivedMessage, Security, Smarthost
+from mtaq.model.message import (
+    Body,
+    ConnectionFacts,
+    InboxRecipient,
+    OutboxMessage,
+    ReceivedMessage,
+    Security,
+    Smarthost,
+    TlsFacts,
+)
 from mtaq.model.times import format_time, parse_time
 
 #: Properties that carry content; a message has exactly one of the first two.
@@ -61,28 +70,40 @@ def content_of(properties: Mapping[str, Any]) -> bytes:
         raise BadMessage(f"mime-base64: {error}") from error
 
 
-def encode_inbox(message: ReceivedMessage, content: bytes) -> Iterator[tuple[str, bytes]]:
+def inbox_recipients(message: ReceivedMessage) -> list[InboxRecipient]:
+    """Return each recipient of *message* with the properties that are its own, in order."""
+    return [
+        InboxRecipient(recipient_id(message.transaction, number), recipient)
+        for number, recipient in enumerate(message.recipients, 1)
+    ]
+
+
+def encode_inbox(
+    properties: Mapping[str, Any], recipients: Sequence[InboxRecipient], content: bytes
+) -> Iterator[tuple[InboxRecipient, bytes]]:
     """
-    Yield ``(message-id, JSON)`` for each recipient of *message*, in order.
+    Yield each of *recipients* with its JSON, in order.
 
     The content is turned into JSON once, whatever the number of recipients; each object exists only while the
     caller holds it.
 
     Args:
-        message: The transaction.
+        properties: What all recipients share; see ``inbox_properties``.
+        recipients: Who gets it, and the properties that are each one's own.
         content: What the next server is to get: our ``Received:`` and then the content as it came.
     """
     name, encoded = _content_json(content)
     del content
-    head = orjson.dumps(_inbox_properties(message))[1:-1]
+    head = orjson.dumps(properties)[1:-1]
     tail = b',"%b":' % name.encode()
-    for number, recipient in enumerate(message.recipients, 1):
-        identity = recipient_id(message.transaction, number)
-        own = orjson.dumps({"message-id": identity, "recipient": str(recipient)})[:-1]
+    for recipient in recipients:
+        own = orjson.dumps(
+            {"message-id": recipient.message_id, "recipient": str(recipient.address), **recipient.properties}
+        )[:-1]
         parts = [own, b",", head, tail, *encoded, b"}"]
-        if number == len(message.recipients):
+        if recipient is recipients[-1]:
             encoded = []
-        yield identity, _joined(parts)
+        yield recipient, _joined(parts)
 
 
 def _joined(parts: list[bytes]) -> bytes:
@@ -112,7 +133,8 @@ def _text_json(content: bytes) -> Iterator[bytes]:
     yield b'"'
 
 
-def _inbox_properties(message: ReceivedMessage) -> dict[str, Any]:
+def inbox_properties(message: ReceivedMessage) -> dict[str, Any]:
+    """Return what the JSON of all recipients of *message* shares, without its content."""
     properties: dict[str, Any] = {
         "envelope": address_text(message.envelope),
         "received": format_time(message.received_at),
@@ -125,6 +147,10 @@ def _inbox_properties(message: ReceivedMessage) -> dict[str, Any]:
         properties["smtputf8"] = True
     if message.ips:
         properties["ips"] = list(message.ips)
+    if message.tags:
+        properties["tags"] = list(message.tags)
+    if message.requiretls:
+        properties["requiretls"] = True
     return properties
 
 
@@ -138,12 +164,19 @@ def _connection_json(facts: ConnectionFacts) -> dict[str, Any]:
         "secure": facts.tls is not None,
     }
     if facts.tls is not None:
-        connection["tls"] = {"version": facts.tls.version, "cipher": facts.tls.cipher}
+        connection["tls"] = _tls_json(facts.tls)
     if facts.user is not None:
         connection["user"] = facts.user
     if facts.proxy is not None:
         connection["proxy"] = {"ip": facts.proxy[0], "port": facts.proxy[1]}
     return connection
+
+
+def _tls_json(facts: TlsFacts) -> dict[str, Any]:
+    tls: dict[str, Any] = {"version": facts.version, "cipher": facts.cipher}
+    if facts.client_cert is not None:
+        tls["client-cert"] = {"subject": facts.client_cert.subject, "verified": facts.client_cert.verified}
+    return tls
 
 
 def decode_outbox(body: bytes) -> OutboxMessage:

@@ -74,6 +74,8 @@ class ReceivedMessage:
         hostname: Our name in the session.
         size_bytes: Bytes of the content as received, before our ``Received:``.
         ips: Source addresses to leave from; empty when nothing is mapped.
+        tags: Those of the port.
+        requiretls: The client demands TLS on the whole way (RFC 8689).
     """
 
     transaction: str
@@ -86,6 +88,8 @@ class ReceivedMessage:
     body: Body = "7bit"
     smtputf8: bool = False
     ips: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    requiretls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mtaq.model.address import Address
-from mtaq.model.codec import decode_outbox, encode_inbox, encode_result
+from mtaq.model.codec import decode_outbox, encode_inbox, encode_result, inbox_properties, inbox_recipients
 from mtaq.model.identity import transaction_id
 from mtaq.model.message import ConnectionFacts, ReceivedMessage, TlsFacts
 from mtaq.model.outcome import Result
@@ -192,7 +192,8 @@ def _inbox_example() -> dict[str, Any]:
         body="8bitmime",
         ips=("192.0.2.10",),
     )
-    ((_, body),) = encode_inbox(message, b"Received: from laptop.example.org \xe2\x80\xa6\r\n" + _TEXT.encode())
+    content = b"Received: from laptop.example.org \xe2\x80\xa6\r\n" + _TEXT.encode()
+    ((_, body),) = encode_inbox(inbox_properties(message), inbox_recipients(message), content)
     example: dict[str, Any] = json.loads(body)
     return example
 

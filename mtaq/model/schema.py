@@ -88,6 +88,15 @@ _CONNECTION = (
         properties=(
             Property("version", _TEXT, "Version, such as `TLSv1.3`.", True),
             Property("cipher", _TEXT, "OpenSSL's name of the cipher; empty when a proxy did not tell it.", True),
+            Property(
+                "client-cert",
+                _OBJECT,
+                "The client's certificate; only when it showed one, which `smtp-tls-client-ca` asks for.",
+                properties=(
+                    Property("subject", _TEXT, "Whom it names.", True),
+                    Property("verified", _YES_NO, "Whether one of those authorities signed it.", True),
+                ),
+            ),
         ),
     ),
     Property(

@@ -18,21 +18,35 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiosmtpd.smtp import SMTP
 
-from mtaq.mime.received import protocol_name
 from mtaq.model.message import ConnectionFacts, TlsFacts
 from mtaq.model.reply import Reply
-from mtaq.receive.intake import SessionFacts
+from mtaq.receive.draft import SessionFacts
+from mtaq.receive.envelope import Answer
+from mtaq.receive.holding import Holding
 from mtaq.receive.listener import is_secured
 from mtaq.receive.policy import PortPolicy
 from mtaq.receive.proxy import ProxyHeader
 from mtaq.smtp import codes
-from mtaq.smtp.server_session import Mail, MessageComplete, Rcpt, ServerSession, StartTls
+from mtaq.smtp.server_events import (
+    Login,
+    LoginProved,
+    Mail,
+    MessageComplete,
+    Rcpt,
+    ScramKeysWanted,
+    StartTls,
+)
+from mtaq.smtp.server_options import SessionOptions
+from mtaq.smtp.server_session import ServerSession
 
 if TYPE_CHECKING:
     from mtaq.receive.service import ReceptionService
 
 #: Input kept while an answer is awaited; beyond it the client is not read.
 MAX_WAITING_BYTES = 256 * 1024
+
+#: Content must come at this rate, in bytes per second, once ``smtp-timeout`` is over.
+LEAST_RATE = 500
 
 #: How long a closed connection may take to send what is left.
 CLOSING_S = 10.0
@@ -45,7 +59,7 @@ class SmtpConnection(SMTP):
         tls: What TLS the connection has now.
         smtp: The SMTP session.
         opened_at: When, on the loop's clock.
-        active_at: When the client last sent something, or was last answered.
+        policy: What holds on its port.
         close_reason: Why we closed it; empty when the client did.
     """
 
@@ -61,12 +75,13 @@ class SmtpConnection(SMTP):
         self.event_handler = service
         self.transport: asyncio.Transport | None = None
         self.tls: TlsFacts | None = None
-        self.opened_at = self.active_at = service.loop.time()
+        self.opened_at = self._heard_at = self._progressed_at = service.loop.time()
+        self._phase_bytes = 0
         self.session_id = session_id
         self.messages = 0
         self.close_reason = ""
         self._service = service
-        self._policy = policy
+        self.policy = policy
         self._slot = slot
         self._header = header
         self._proxy: tuple[str, int] | None = None
@@ -77,6 +92,9 @@ class SmtpConnection(SMTP):
         self._half_closed = False
         self._farewell: Reply | None = None
         self._task: asyncio.Task[None] | None = None
+        self._session: SessionFacts | None = None  # of the transaction
+        self._user: str | None = None
+        self._holding = Holding(service.memory)
         self.smtp: ServerSession
 
     def __del__(self) -> None:
@@ -98,10 +116,11 @@ class SmtpConnection(SMTP):
         self._note_tls()
         if self._header is not None:
             self._believe(self._header)
-        self.smtp = ServerSession(self._policy.session_options(self._local[0]), secure=self.tls is not None)
+        self.smtp = ServerSession(self._session_options(), secure=self.tls is not None)
+        self.smtp.user = self._user
         self._service.opened(self)
         is_proxy = self._header is not None and self._header.is_local
-        refusal = self._service.refuse_connection(self._policy, self._remote[0], self._slot, is_proxy=is_proxy)
+        refusal = self._service.refuse_connection(self.policy, self._remote[0], self._slot, is_proxy=is_proxy)
         if refusal is None:
             self.smtp.greet()
         else:
@@ -111,9 +130,14 @@ class SmtpConnection(SMTP):
 
     def data_received(self, data: bytes) -> None:
         """Hand the client's bytes to the session, and carry its answers back."""
-        self.active_at = self.loop.time()
+        self._heard_at = self.loop.time()
         self.smtp.receive_data(data)
+        if self.smtp.in_content:
+            self._phase_bytes += len(data)
         self._advance()
+        held = self.smtp.content_bytes
+        if held != self._holding.size_bytes and self._task is None and not self._holding.reach(held):
+            self._start(self._hold_more())
 
     def eof_received(self) -> bool:
         """The client sends no more; what it sent before is still answered."""
@@ -125,6 +149,8 @@ class SmtpConnection(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection; its publish, if any, runs on and keeps the slot. May be called twice."""
         self.transport = None
+        if self._task is None:
+            self._holding.release()
         self._service.closed(self, error)
         self._release_slot()
 
@@ -150,6 +176,7 @@ class SmtpConnection(SMTP):
             remote_port=self._remote[1],
             helo=self.smtp.helo,
             tls=self.tls,
+            user=self._user,
             proxy=self._proxy,
         )
 
@@ -174,21 +201,27 @@ class SmtpConnection(SMTP):
             self.transport.abort()
 
     def check_deadlines(self, now: float) -> None:
-        """Cut a client that is silent too long, or whose session lasts too long (RFC 5321 §4.5.3.2.7)."""
+        """Cut a client that is silent or trickles, or whose session lasts too long (RFC 5321 §4.5.3.2.7).
+
+        What counts is progress: a command is to come whole within ``smtp-timeout``, content may take as much longer as
+        ``LEAST_RATE`` allows.
+        """
         if self._task is not None or self.transport is None:
             return
-        options = self._policy.options
+        options = self.policy.options
         if self.transport.is_closing():
-            if now - self.active_at > CLOSING_S:
+            if now - self._progressed_at > CLOSING_S:
                 self.abort()
-        elif now - self.active_at > options.smtp_timeout:
+        elif now - self._heard_at > options.smtp_timeout:
             self._cut("idle too long", now)
+        elif now - self._progressed_at > options.smtp_timeout + self._phase_bytes / LEAST_RATE:
+            self._cut("too slow", now)
         elif now - self.opened_at > options.smtp_session_timeout:
             self._cut("session too long", now)
 
     def _cut(self, reason: str, now: float) -> None:
         self.close_reason = reason
-        self.active_at = now
+        self._heard_at = self._progressed_at = now
         self.finish(codes.TIMEOUT)
 
     # Carrying.
@@ -197,6 +230,9 @@ class SmtpConnection(SMTP):
         if not self._is_open:
             return  # whoever is gone never learns what became of commands not yet looked at, and repeats them
         while self._task is None and not self._write_paused:
+            if self._content_must_wait:
+                self._start(self._wait_for_room())
+                break
             event = self.smtp.next_event()
             if event is None:
                 if not self.smtp.must_send:
@@ -205,14 +241,31 @@ class SmtpConnection(SMTP):
             elif isinstance(event, MessageComplete):
                 self._start(self._take(event))
             elif isinstance(event, Rcpt):
-                self.smtp.answer(self._policy.refuse_recipient(event.forward_path) or codes.RECIPIENT_OK)
+                assert self._session is not None
+                assert self.smtp.transaction is not None
+                self._give(self._service.envelopes.recipient(event, self.smtp.transaction, self._session))
             elif isinstance(event, Mail):
-                self.smtp.answer(codes.SENDER_OK)
-            else:
-                assert isinstance(event, StartTls)
+                self._session = self._session_facts()
+                self._give(self._service.envelopes.sender(event, self._session))
+            elif isinstance(event, StartTls):
                 self._begin_tls()
+            else:
+                self._start(self._log_in(event))
         self._flush()
         self._apply_back_pressure()
+
+    def _give(self, answer: Answer) -> None:
+        """Answer the last event, now or when it is known what."""
+        if isinstance(answer, Reply):
+            self.smtp.answer(answer)
+        else:
+            self._start(self._give_later(answer))
+
+    async def _give_later(self, answer: Coroutine[Any, Any, Reply]) -> None:
+        try:
+            self.smtp.answer(await self._service.guarded(answer, self))
+        finally:
+            self._settled()
 
     def _flush(self) -> None:
         transport = self.transport
@@ -221,6 +274,8 @@ class SmtpConnection(SMTP):
         data = self.smtp.data_to_send()
         if data:
             transport.write(data)
+            self._heard_at = self._progressed_at = self.loop.time()
+            self._phase_bytes = 0
         if self.smtp.finished and self._task is None:
             transport.close()
 
@@ -241,7 +296,8 @@ class SmtpConnection(SMTP):
 
     def _done(self) -> None:
         self._task = None
-        self.active_at = self.loop.time()
+        if self.transport is None:
+            self._holding.release()
         if self._service.stopping:
             self._farewell = self._farewell or codes.SHUTTING_DOWN
         if self._farewell is not None:
@@ -264,27 +320,89 @@ class SmtpConnection(SMTP):
         if self._half_closed and self._task is None and not self._write_paused and self.transport is not None:
             self.transport.close()
 
+    # The budget of content.
+
+    @property
+    def _content_must_wait(self) -> bool:
+        """Is content next, and is there no room for it?"""
+        transaction = self.smtp.transaction
+        if transaction is None or not transaction.forward_paths or transaction.refusal or self.smtp.in_content:
+            return False
+        return self._holding.must_wait
+
+    async def _wait_for_room(self) -> None:
+        """Let content begin once there is room, or have it refused."""
+        transaction = self.smtp.transaction
+        assert transaction is not None
+        try:
+            if not await self._holding.wait(transaction.size_bytes or 1):
+                transaction.refusal = codes.NO_MEMORY
+        finally:
+            self._done()
+
+    async def _hold_more(self) -> None:
+        """Let content go on once there is room for it, or forget it and refuse it at its end."""
+        try:
+            if not await self._holding.wait(self.smtp.content_bytes):
+                self.smtp.abandon_content(codes.NO_MEMORY)
+        finally:
+            self._done()
+
     async def _take(self, event: MessageComplete) -> None:
-        transaction = event.transaction
-        facts = SessionFacts(
-            session_id=self.session_id,
-            connection=self.facts(),
-            hostname=self.smtp.options.hostname,
-            protocol=protocol_name(
-                esmtp=self.smtp.esmtp, tls=self.tls is not None, authenticated=False, smtputf8=transaction.smtputf8
-            ),
-            policy=self._policy,
-        )
-        taking = self._service.take(transaction, event.content, facts)
+        assert self._session is not None
+        size_bytes = len(event.content)
+        taking = self._service.intake.take(event.transaction, event.content, self._session)
         del event  # a large content must not be held here while its JSON is published
         try:
-            answer = await taking
+            if self._holding.reach(size_bytes) or await self._holding.wait(size_bytes):
+                answer = await self._service.guarded(taking, self)
+            else:
+                taking.close()
+                answer = codes.NO_MEMORY
             self.smtp.answer(answer)
             self.messages += answer.is_positive
         finally:
-            if self.smtp.awaiting_answer:
-                self.smtp.answer(codes.TRY_LATER)
-            self._done()
+            self._holding.release()
+            self._settled()
+
+    async def _log_in(self, event: Login | ScramKeysWanted | LoginProved) -> None:
+        desk, back_ends, facts = self._service.logins, self.policy.logins, self._session_facts()
+        assert back_ends is not None  # else no mechanism is offered
+        try:
+            if isinstance(event, Login):
+                self.smtp.answer(await self._service.guarded(desk.check(event, back_ends, facts), self))
+            elif isinstance(event, LoginProved):
+                self.smtp.answer(await self._service.guarded(desk.proved(event, facts), self))
+            else:
+                keys = await desk.scram_keys(event, back_ends, facts)
+                if isinstance(keys, Reply):
+                    self.smtp.answer(keys)
+                else:
+                    self.smtp.give_scram_keys(keys)
+            if self.smtp.user is not None:
+                self._user = self.smtp.user
+                self.smtp.reconfigure(self._session_options())
+        finally:
+            self._settled()
+
+    def _settled(self) -> None:
+        """Go on with the session; without an answer, the client is told to try again."""
+        if self.smtp.awaiting_answer:
+            self.smtp.answer(codes.TRY_LATER)
+        self._done()
+
+    def _session_options(self) -> SessionOptions:
+        assert self._remote is not None
+        return self.policy.session_options(self._local[0], self._remote[0], logged_in=self._user is not None)
+
+    def _session_facts(self) -> SessionFacts:
+        return SessionFacts(
+            session_id=self.session_id,
+            connection=self.facts(),
+            hostname=self.smtp.options.hostname,
+            esmtp=self.smtp.esmtp,
+            policy=self.policy,
+        )
 
     def _begin_tls(self) -> None:
         assert self.transport is not None
@@ -302,9 +420,9 @@ class SmtpConnection(SMTP):
             secured = await self.loop.start_tls(
                 plain,
                 self,
-                self._service.tls_context(self._policy),
+                self._service.tls(self.policy).context,
                 server_side=True,
-                ssl_handshake_timeout=self._policy.handshake_timeout_s,
+                ssl_handshake_timeout=self.policy.handshake_timeout_s,
             )
             if not is_secured(secured):
                 raise ConnectionResetError("the client went away")
@@ -321,6 +439,8 @@ class SmtpConnection(SMTP):
         self.transport = cast(asyncio.Transport, secured)
         self._read_paused = False
         self._note_tls()
+        self.smtp.user = self._user
+        self.smtp.reconfigure(self._session_options())
         self._done()
 
     def _believe(self, header: ProxyHeader) -> None:
@@ -332,10 +452,11 @@ class SmtpConnection(SMTP):
 
     def _note_tls(self) -> None:
         assert self.transport is not None
-        tls: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
-        if tls is not None:
-            cipher = tls.cipher()
-            self.tls = TlsFacts(version=tls.version() or "", cipher=cipher[0] if cipher else "")
+        session: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
+        if session is not None:
+            tls = self._service.tls(self.policy)
+            self.tls = tls.facts(session)
+            self._user = tls.peer_user(session)
 
 
 def plain_ip(address: str) -> str:

@@ -1,27 +1,30 @@
-"""One accepted transaction becomes JSON in the inbox, and a reply.
+"""One accepted transaction becomes JSON in the queues, and a reply.
 
 250 is said only here, and only after ``receive.publish`` returned. Whatever goes wrong is a transient refusal, except
-what the client must change: a loop, or a message larger than the broker takes.
+what the client must change. The order of the steps is the contract's: checks on the content as it came, then the
+fields of the header that mean something to us, then operators' own code, then the split by recipient.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from mtaq.mime.headers import count_received
-from mtaq.mime.received import received_field
-from mtaq.model.address import address_text
+from mtaq.mime.received import protocol_name, received_field, return_path_field
+from mtaq.model.address import Address
 from mtaq.model.codec import encode_inbox
-from mtaq.model.errors import BrokerError
+from mtaq.model.errors import BrokerError, TooLarge
 from mtaq.model.identity import recipient_id, trace_parent, transaction_id
-from mtaq.model.message import ConnectionFacts, ReceivedMessage
+from mtaq.model.message import InboxRecipient
 from mtaq.model.reply import Reply
-from mtaq.receive.policy import PortPolicy
-from mtaq.receive.ports import Publisher
-from mtaq.receive.publish import TooLarge, publish_all
+from mtaq.receive.draft import Draft, Dropped, Refusal, SessionFacts
+from mtaq.receive.evidence import Evidence
+from mtaq.receive.ports import LocalAddresses, Publisher
+from mtaq.receive.publish import Outgoing, publish_all
+from mtaq.receive.steps import prepare
 from mtaq.smtp import codes
 from mtaq.smtp.server_session import Transaction
 from mtaq.telemetry.events import EventLog
@@ -35,6 +38,7 @@ LISTED_IDS_BYTES = 2000
 
 ACCEPTED = counter("mtaq_messages_accepted", "Messages answered 250, one per recipient.")
 REFUSED = counter("mtaq_messages_refused", "Transactions whose content was refused.", ("code",))
+DROPPED = counter("mtaq_messages_dropped", "Transactions answered 250 that a hook or a step dropped.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,126 +47,175 @@ class IntakeOptions:
 
     Attributes:
         inbox: Queue for what is received; ``None`` discards it.
+        local: Queue for mail to local addresses; ``None`` for the inbox.
+        refused: Queue for what was refused; ``None`` keeps nothing of it.
         server_id: First part of every message-id.
         broker_max_bytes: Largest JSON the broker takes; ``None`` for no limit.
     """
 
     inbox: str | None
+    local: str | None = None
+    refused: str | None = None
     server_id: str
     broker_max_bytes: int | None
 
+    def identify(self, now: datetime) -> str:
+        """Return a new id for a transaction."""
+        return transaction_id(self.server_id, now=now, random=secrets.token_bytes(10))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionFacts:
-    """The session a transaction belongs to."""
 
-    session_id: str
-    connection: ConnectionFacts
-    hostname: str
-    protocol: str
-    policy: PortPolicy
+class Route(NamedTuple):
+    """Where some of the recipients' copies go.
+
+    Attributes:
+        queue: Name of the queue.
+        recipients: Theirs.
+        is_final: Mail that is delivered here, so it gets a Return-Path (RFC 5321 §4.4).
+    """
+
+    queue: str
+    recipients: Sequence[InboxRecipient]
+    is_final: bool = False
 
 
 class Intake:
     """Takes complete transactions; one for all sessions of a process."""
 
     def __init__(
-        self, options: IntakeOptions, *, publisher: Publisher, events: EventLog, clock: Callable[[], datetime]
+        self,
+        options: IntakeOptions,
+        *,
+        publisher: Publisher,
+        addresses: LocalAddresses,
+        evidence: Evidence,
+        events: EventLog,
+        clock: Callable[[], datetime],
     ) -> None:
         self._options = options
         self._publisher = publisher
+        self._addresses = addresses
+        self._evidence = evidence
         self._events = events
         self._clock = clock
 
     async def take(self, transaction: Transaction, content: bytes, facts: SessionFacts) -> Reply:
         """Publish *transaction* for each of its recipients and return what to answer after the content."""
-        if count_received(content) > facts.policy.options.smtp_max_hops:
-            return self._refused(codes.MAIL_LOOP, transaction, facts, "too many Received fields")
-        message = self._message(transaction, len(content), facts)
-        if self._options.inbox is None:
-            self._accepted(message, facts, queue=None)
-            return accepted_reply(message)
-        field = received_field(
-            helo=facts.connection.helo,
-            remote_ip=facts.connection.remote_ip,
-            remote_name=None,
-            hostname=facts.hostname,
-            protocol=facts.protocol,
-            tls=facts.connection.tls,
-            transaction_id=message.transaction,
-            recipient=message.recipients[0] if len(message.recipients) == 1 else None,
-            now=message.received_at,
-        )
-        content = field + content
-        messages = encode_inbox(message, content)
+        now = self._clock()
+        identity = self._options.identify(now)
+        draft = Draft.of(transaction, content, facts, identity=identity, now=now)
         del content
+        answer = accepted_reply(identity, transaction.forward_paths)
+        try:
+            await prepare(draft, facts)
+            await self._publish(draft, facts)
+        except Dropped as drop:
+            DROPPED.inc()
+            self._events.message_dropped(session_id=facts.session_id, message_id=identity, reason=str(drop))
+        except Refusal as refusal:
+            return self._refused(refusal, draft, facts)
+        return answer
+
+    async def _publish(self, draft: Draft, facts: SessionFacts) -> None:
+        """
+        Store *draft* for each recipient.
+
+        Raises:
+            Refusal: It is not safe; the client is to keep it.
+        """
+        routes = self._routes(draft, facts)
         try:
             await publish_all(
                 self._publisher,
-                self._options.inbox,
-                messages,
-                count=len(message.recipients),
+                self._outgoing(draft, routes, facts),
+                count=sum(len(route.recipients) for route in routes),
                 headers={"traceparent": trace_parent(secrets.token_bytes(24))},
                 timeout_s=PUBLISH_TIMEOUT_S,
                 max_bytes=self._options.broker_max_bytes,
             )
         except TooLarge as error:
-            return self._refused(codes.TOO_BIG, transaction, facts, str(error))
+            raise Refusal(codes.TOO_BIG, stage="content", reason=str(error)) from error
         except BrokerError as error:
-            return self._refused(codes.TRY_LATER, transaction, facts, str(error))
-        self._accepted(message, facts, queue=self._options.inbox)
-        return accepted_reply(message)
+            raise Refusal(codes.TRY_LATER, stage="content", reason=str(error)) from error
+        self._accepted(draft, facts, routes)
 
-    def _message(self, transaction: Transaction, size_bytes: int, facts: SessionFacts) -> ReceivedMessage:
-        now = self._clock()
-        return ReceivedMessage(
-            transaction=transaction_id(self._options.server_id, now=now, random=secrets.token_bytes(10)),
-            envelope=transaction.reverse_path,
-            recipients=tuple(transaction.forward_paths),
-            received_at=now,
+    def _routes(self, draft: Draft, facts: SessionFacts) -> list[Route]:
+        """Split the recipients by queue. Where there is no queue, mail is discarded, as the operator wants it."""
+        options, archive = self._options, facts.policy.options.smtp_archive
+        local: list[InboxRecipient] = []
+        others: list[InboxRecipient] = []
+        for recipient in draft.with_copy_to(archive.address if archive else None):
+            (local if self._addresses.is_local(recipient.address) else others).append(recipient)
+        routes = [
+            (options.local or options.inbox, local, True),
+            (options.inbox, others, False),
+            (archive.queue if archive else None, draft.recipients, False),
+        ]
+        return [Route(queue, recipients, is_final) for queue, recipients, is_final in routes if queue and recipients]
+
+    def _outgoing(self, draft: Draft, routes: Sequence[Route], facts: SessionFacts) -> Iterator[Outgoing]:
+        received = received_field(
+            helo=facts.connection.helo,
+            remote_ip=facts.connection.remote_ip,
+            remote_name=None,
             hostname=facts.hostname,
-            connection=facts.connection,
-            size_bytes=size_bytes,
-            body=transaction.body,
-            smtputf8=transaction.smtputf8,
-            ips=facts.policy.mapped_ips(facts.connection.local_ip),
+            protocol=protocol_name(
+                esmtp=facts.esmtp,
+                tls=facts.connection.tls is not None,
+                authenticated=facts.connection.user is not None,
+                smtputf8=bool(draft.properties.get("smtputf8")),
+            ),
+            tls=facts.connection.tls,
+            transaction_id=draft.transaction_id,
+            recipient=draft.recipients[0].address if len(draft.recipients) == 1 else None,
+            now=draft.received_at,
         )
+        for route in routes:
+            content = draft.content
+            if route is routes[-1]:
+                draft.content = b""  # a large content must not be held here while its JSON is published
+            fields = return_path_field(draft.envelope) + received if route.is_final else received
+            encoded = encode_inbox(draft.properties, route.recipients, fields + content)
+            del content
+            for recipient, body in encoded:
+                yield Outgoing(route.queue, recipient.message_id, body)
+                del body
 
-    def _accepted(self, message: ReceivedMessage, facts: SessionFacts, *, queue: str | None) -> None:
-        ACCEPTED.inc(len(message.recipients))
+    def _accepted(self, draft: Draft, facts: SessionFacts, routes: Sequence[Route]) -> None:
+        ACCEPTED.inc(len(draft.recipients))
         self._events.message_accepted(
             session_id=facts.session_id,
-            message_id=message.transaction,
+            message_id=draft.transaction_id,
             peer_ip=facts.connection.remote_ip,
-            reverse_path=address_text(message.envelope),
-            forward_path=str(message.recipients[0]),
-            recipients=len(message.recipients),
-            size_bytes=message.size_bytes,
-            queue=queue,
+            reverse_path=draft.envelope,
+            forward_path=str(draft.recipients[0].address),
+            recipients=len(draft.recipients),
+            size_bytes=draft.properties["size"],
+            queue=" ".join(route.queue for route in routes) or None,
         )
 
-    def _refused(self, reply: Reply, transaction: Transaction, facts: SessionFacts, reason: str) -> Reply:
+    def _refused(self, refusal: Refusal, draft: Draft, facts: SessionFacts) -> Reply:
+        reply = refusal.reply
         REFUSED.labels(str(reply.code)).inc()
         self._events.message_refused(
             session_id=facts.session_id,
             peer_ip=facts.connection.remote_ip,
-            reverse_path=address_text(transaction.reverse_path),
-            recipients=len(transaction.forward_paths),
+            reverse_path=draft.envelope,
+            recipients=len(draft.recipients),
             reply_code=reply.code,
             enhanced_code=reply.status,
-            reason=reason,
+            reason=refusal.reason,
         )
+        self._evidence.keep(draft, refusal)
         return reply
 
 
-def accepted_reply(message: ReceivedMessage) -> Reply:
+def accepted_reply(identity: str, recipients: Sequence[Address]) -> Reply:
     """Return the final reply: the id of each recipient's message, or their range where the list is too long."""
-    count = len(message.recipients)
     lines = ["accepted"]
     length = 0
-    for number, recipient in enumerate(message.recipients, 1):
-        lines.append(f"{recipient_id(message.transaction, number)} for {recipient}")
+    for number, recipient in enumerate(recipients, 1):
+        lines.append(f"{recipient_id(identity, number)} for {recipient}")
         length += len(lines[-1].encode()) + 12
         if length > LISTED_IDS_BYTES - 24:
-            return Reply(250, "2.6.0", (f"{message.transaction}.1-{count} accepted",))
+            return Reply(250, "2.6.0", (f"{identity}.1-{len(recipients)} accepted",))
     return Reply(250, "2.6.0", tuple(lines))

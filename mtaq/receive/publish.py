@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
-from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
+from mtaq.model.errors import BrokerUnavailable, TooLarge
 from mtaq.model.parcel import INBOX_TYPE, Parcel
 from mtaq.receive.ports import Publisher
 
@@ -17,14 +18,23 @@ from mtaq.receive.ports import Publisher
 WINDOW_BYTES = 32 * 1024 * 1024
 
 
-class TooLarge(UnconfirmedPublish):
-    """The JSON is larger than the broker takes."""
+class Outgoing(NamedTuple):
+    """One JSON object and where it goes.
+
+    Attributes:
+        queue: Name of the queue.
+        message_id: Our id.
+        body: The JSON.
+    """
+
+    queue: str
+    message_id: str
+    body: bytes
 
 
 async def publish_all(
     publisher: Publisher,
-    queue: str,
-    messages: Iterator[tuple[str, bytes]],
+    messages: Iterator[Outgoing],
     *,
     count: int,
     headers: Mapping[str, str],
@@ -32,11 +42,10 @@ async def publish_all(
     max_bytes: int | None,
 ) -> None:
     """
-    Publish each ``(message-id, JSON)`` of *messages* to *queue* and wait for all confirms.
+    Publish *messages* and wait for all confirms.
 
     Args:
         publisher: The broker.
-        queue: The inbox.
         messages: Made one at a time, while there is room in the window.
         count: How many they are.
         headers: AMQP headers of each.
@@ -48,19 +57,21 @@ async def publish_all(
         UnconfirmedPublish: The broker refused one.
         BrokerUnavailable: No broker, or no confirm in time.
     """
+    if count == 0:
+        return
     if count == 1:  # most mail, and the broker keeps the time: no task and no timer for it
-        await publisher.publish(queue, _parcel(*next(messages), headers, max_bytes), timeout_s=timeout_s)
+        message = next(messages)
+        await publisher.publish(message.queue, _parcel(message, headers, max_bytes), timeout_s=timeout_s)
         return
     waiting: set[asyncio.Task[None]] = set()
     waiting_bytes = 0
     try:
         async with asyncio.timeout(timeout_s):
-            for identity, body in messages:
-                parcel = _parcel(identity, body, headers, max_bytes)
-                waiting_bytes += len(body)
-                del body
-                waiting.add(asyncio.create_task(publisher.publish(queue, parcel, timeout_s=timeout_s)))
-                del parcel
+            for message in messages:
+                parcel = _parcel(message, headers, max_bytes)
+                waiting_bytes += len(message.body)
+                waiting.add(asyncio.create_task(publisher.publish(message.queue, parcel, timeout_s=timeout_s)))
+                del parcel, message
                 if waiting_bytes >= WINDOW_BYTES:
                     await _all_done(waiting)
                     waiting_bytes = 0
@@ -72,10 +83,11 @@ async def publish_all(
             task.cancel()
 
 
-def _parcel(identity: str, body: bytes, headers: Mapping[str, str], max_bytes: int | None) -> Parcel:
+def _parcel(message: Outgoing, headers: Mapping[str, str], max_bytes: int | None) -> Parcel:
+    body = message.body
     if max_bytes is not None and len(body) > max_bytes:
         raise TooLarge(f"{len(body)} bytes of JSON, the broker takes {max_bytes}")
-    return Parcel(body=body, type=INBOX_TYPE, correlation_id=identity, headers=headers)
+    return Parcel(body=body, type=INBOX_TYPE, correlation_id=message.message_id, headers=headers)
 
 
 async def _all_done(waiting: set[asyncio.Task[None]]) -> None:

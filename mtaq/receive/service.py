@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from mtaq.model.address import address_text
+from mtaq.limits.memory import MemoryBudget
 from mtaq.model.reply import Reply
+from mtaq.receive.clients import Misdeeds
 from mtaq.receive.connection import SmtpConnection, plain_ip
-from mtaq.receive.intake import Intake, IntakeOptions, SessionFacts
+from mtaq.receive.domains import DomainCheck
+from mtaq.receive.envelope import EnvelopeDesk
+from mtaq.receive.evidence import Evidence
+from mtaq.receive.intake import Intake, IntakeOptions
 from mtaq.receive.listener import Acceptor, Handshake
+from mtaq.receive.logins import LoginDesk
 from mtaq.receive.policy import PortPolicy
-from mtaq.receive.ports import Publisher, Slots
+from mtaq.receive.ports import Counts, Publisher, RuntimeState, Slots, Tls
 from mtaq.receive.proxy import ProxyHeader
 from mtaq.smtp import codes
-from mtaq.smtp.server_session import Transaction
 from mtaq.telemetry.events import EventLog
 from mtaq.telemetry.metrics import counter, gauge
 
@@ -33,6 +36,9 @@ SWEEP_S = 1.0
 
 SESSIONS = counter("mtaq_sessions", "SMTP sessions opened by clients.")
 SESSIONS_REFUSED = counter("mtaq_sessions_refused", "Connections answered with a refusal at once.", ("code",))
+#: Ends of sessions that count against the client.
+_ABUSES = (codes.TOO_MANY_ERRORS, codes.NOT_HTTP, codes.EARLY_TALKER)
+
 PROXY_HEADERS_REFUSED = counter("mtaq_proxy_headers_refused", "Proxies closed for a missing or wrong PROXY header.")
 SESSIONS_OPEN = gauge("mtaq_sessions_open", "SMTP sessions open now.")
 
@@ -45,44 +51,95 @@ class Port:
         sock: Bound and listening, non-blocking.
         number: The port.
         policy: What holds for connections accepted here.
-        tls: Context of the port's certificate; ``None`` when it has none.
+        tls: Its certificate; ``None`` when it has none.
         implicit_tls: TLS from the first byte.
     """
 
     sock: socket.socket
     number: int
     policy: PortPolicy
-    tls: ssl.SSLContext | None
+    tls: Tls | None
     implicit_tls: bool
 
 
-class ReceptionService:
-    """Accepts mail on some ports until stopped."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facilities:
+    """What reception is given: adapters, and what the processes of an instance share.
 
-    def __init__(
-        self,
-        options: IntakeOptions,
-        *,
-        publisher: Publisher,
-        slots: Slots,
-        events: EventLog,
-        clock: Callable[[], datetime],
-        slot_wait_s: float,
-    ) -> None:
+    Attributes:
+        publisher: The broker.
+        slots: The caps on connections.
+        state: What operators change while we run.
+        rates: Messages per minute, by client.
+        counts: Misdeeds, by client.
+        domains: Judge of the domains in envelopes.
+        memory: The budget of content in this process.
+        events: The log.
+        clock: Timezone-aware.
+        now: Seconds, the same clock in all processes of the instance.
+    """
+
+    publisher: Publisher
+    slots: Slots
+    state: RuntimeState
+    rates: Counts
+    counts: Counts
+    domains: DomainCheck
+    memory: MemoryBudget
+    events: EventLog
+    clock: Callable[[], datetime]
+    now: Callable[[], float]
+
+
+class ReceptionService:
+    """Accepts mail on some ports until stopped.
+
+    Attributes:
+        envelopes: Answers MAIL and RCPT.
+        logins: Answers AUTH.
+        intake: Answers content.
+        memory: The budget of content.
+    """
+
+    def __init__(self, options: IntakeOptions, facilities: Facilities, *, slot_wait_s: float) -> None:
+        given = facilities
         self.loop = asyncio.get_running_loop()
         self.stopping = False
-        self._publisher = publisher
-        self._slots = slots
+        self.memory = given.memory
+        self._publisher = given.publisher
+        self._slots = given.slots
+        self._state = given.state
         self._slot_wait_s = slot_wait_s
-        self._events = events
-        self._intake = Intake(options, publisher=publisher, events=events, clock=clock)
+        self._events = given.events
+        self._misdeeds = Misdeeds(counts=given.counts, state=given.state, now=given.now)
+        self.logins = LoginDesk(misdeeds=self._misdeeds, events=given.events)
+        evidence = Evidence(
+            options.refused, publisher=given.publisher, watch=self.watch, max_bytes=options.broker_max_bytes,
+            identify=options.identify, clock=given.clock,
+        )  # fmt: skip
+        self.envelopes = EnvelopeDesk(
+            addresses=given.state,
+            rates=given.rates,
+            domains=given.domains,
+            evidence=evidence,
+            events=given.events,
+            now=given.now,
+        )
+        self.intake = Intake(
+            options,
+            publisher=given.publisher,
+            addresses=given.state,
+            evidence=evidence,
+            events=given.events,
+            clock=given.clock,
+        )
         self._acceptors: list[Acceptor] = []
         self._policies: dict[int, PortPolicy] = {}
-        self._contexts: dict[int, ssl.SSLContext] = {}
+        self._tls: dict[int, Tls] = {}
         self._connections: set[SmtpConnection] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._session_numbers = itertools.count(1)
-        self._session_prefix = f"{int(clock().timestamp()):x}"
+        self._session_prefix = f"{int(given.clock().timestamp()):x}"
         self._sweeper: asyncio.TimerHandle | None = None
         self._new_sessions = 0
 
@@ -106,10 +163,10 @@ class ReceptionService:
             self._acceptors.append(acceptor)
         self._sweep()
 
-    def configure(self, policies: Mapping[int, PortPolicy], contexts: Mapping[int, ssl.SSLContext]) -> None:
+    def configure(self, policies: Mapping[int, PortPolicy], tls: Mapping[int, Tls]) -> None:
         """Use these from the next connection on; those that are open keep what they began with."""
         self._policies.update(policies)
-        self._contexts.update(contexts)
+        self._tls.update(tls)
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let transactions under way finish for *grace_s* seconds, answer everybody else 421."""
@@ -145,7 +202,7 @@ class ReceptionService:
         return self.refuse_connection(self._policies[port], plain_ip(remote_ip), slot) is None
 
     def _handshake(self, port: int) -> Handshake:
-        return Handshake(self._contexts[port], self._policies[port].handshake_timeout_s)
+        return Handshake(self._tls[port].context, self._policies[port].handshake_timeout_s)
 
     def _connection(self, port: int, slot: int | None, header: ProxyHeader | None) -> SmtpConnection:
         session_id = f"{self._session_prefix}-{next(self._session_numbers)}"
@@ -187,21 +244,22 @@ class ReceptionService:
             return codes.SHUTTING_DOWN
         if slot is None:
             return codes.TOO_MANY_CONNECTIONS
-        return policy.refuse_connection(remote_ip, self._publisher.state, any_ip=is_proxy)
+        if not self._slots.claim(slot, remote_ip, policy.options.smtp_connections_per_ip):
+            return codes.TOO_MANY_FROM_CLIENT
+        blocked = self._state.block_for(remote_ip) is not None
+        return policy.refuse_connection(remote_ip, self._publisher.state, blocked=blocked, any_ip=is_proxy)
 
-    async def take(self, transaction: Transaction, content: bytes, facts: SessionFacts) -> Reply:
-        """Store one message; whatever surprises, the client is told to try again."""
-        taking = self._intake.take(transaction, content, facts)
-        del content
+    async def guarded(self, answer: Coroutine[Any, Any, Reply], connection: SmtpConnection) -> Reply:
+        """Return the answer that is awaited; whatever surprises, the client is told to try again."""
         try:
-            return await taking
-        except Exception as error:  # the top of a transaction: a bug may delay mail, never lose it
-            self._events.bug(error, session_id=facts.session_id, reverse_path=address_text(transaction.reverse_path))
+            return await answer
+        except Exception as error:  # the top of a command: a bug may delay mail, never lose it
+            self._events.bug(error, session_id=connection.session_id)
             return codes.TRY_LATER
 
-    def tls_context(self, policy: PortPolicy) -> ssl.SSLContext:
-        """Return the context for STARTTLS on a port that offers it."""
-        return self._contexts[policy.port]
+    def tls(self, policy: PortPolicy) -> Tls:
+        """Return the TLS of a port that has it."""
+        return self._tls[policy.port]
 
     def watch(self, task: asyncio.Task[None]) -> None:
         """Keep *task* running even when its connection is gone."""
@@ -244,6 +302,9 @@ class ReceptionService:
             return
         self._connections.discard(connection)
         facts = connection.facts()
+        if connection.smtp.farewell in _ABUSES:
+            block = connection.policy.options.smtp_protection
+            self.watch(self.loop.create_task(self._misdeeds.abused(facts.remote_ip, block=block)))
         self._events.session_closed(
             session_id=connection.session_id,
             peer_ip=facts.remote_ip,

@@ -80,6 +80,22 @@ class EventLog:
         """A mail transaction was refused."""
         self._emit(words.MESSAGE_REFUSED, fields)
 
+    def login_accepted(self, **fields: Unpack[Fields]) -> None:
+        """A client logged in."""
+        self._emit(words.LOGIN_ACCEPTED, fields)
+
+    def login_refused(self, **fields: Unpack[Fields]) -> None:
+        """A client gave a wrong user or password."""
+        self._emit(words.LOGIN_REFUSED, fields)
+
+    def login_unavailable(self, **fields: Unpack[Fields]) -> None:
+        """A login could not be judged."""
+        self._emit(words.LOGIN_UNAVAILABLE, fields)
+
+    def login_back_end_lost(self, **fields: Unpack[Fields]) -> None:
+        """A back end of logins did not answer."""
+        self._emit(words.LOGIN_BACK_END_LOST, fields)
+
     def hook_failed(self, **fields: Unpack[Fields]) -> None:
         """The operator's own code gave no usable answer."""
         self._emit(words.HOOK_FAILED, fields)

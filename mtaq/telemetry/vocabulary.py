@@ -32,12 +32,14 @@ class Fields(TypedDict, total=False):
     enhanced_code: str | None
     error: str | None
     file: str | None
+    form: str | None
     forward_path: str | None
     helo: str | None
     hook: str | None
     local_ip: str | None
     local_port: int | None
     logger: str | None
+    mechanism: str | None
     message_id: str | None
     mx_host: str | None
     needs_restart: str | None
@@ -69,6 +71,7 @@ class Fields(TypedDict, total=False):
     status: int | None
     tls_version: str | None
     traceback: str | None
+    user: str | None
     version: str | None
     warnings: str | None
 
@@ -134,6 +137,22 @@ HOOK_FAILED = Event(
 MESSAGE_CHANGED = Event("message.changed", INFO, "A hook or a step of a pipeline changed a message.", _HOOK)
 MESSAGE_DROPPED = Event(
     "message.dropped", INFO, "A hook or a step of a pipeline dropped a message; the client is told 250.", _HOOK
+)
+LOGIN_ACCEPTED = Event("login.accepted", INFO, "A client logged in.", "session_id peer_ip user mechanism")
+LOGIN_REFUSED = Event(
+    "login.refused",
+    INFO,
+    "A client gave a wrong user or password; neither is logged, since people type one in place of the other.",
+    "session_id peer_ip mechanism",
+)
+LOGIN_UNAVAILABLE = Event(
+    "login.unavailable",
+    WARNING,
+    "A login could not be judged, because back ends did not answer; the client was told to try again.",
+    "session_id peer_ip mechanism",
+)
+LOGIN_BACK_END_LOST = Event(
+    "login.back_end_lost", WARNING, "A back end of `smtp-auth` did not answer.", "form reason"
 )
 DELIVERY_DELIVERED = Event("delivery.delivered", INFO, "A peer took responsibility for a message.", _DELIVERY)
 DELIVERY_DEFERRED = Event(
@@ -237,12 +256,14 @@ FIELD_MEANINGS: dict[str, str] = {
     "enhanced_code": "enhanced status code (RFC 3463)",
     "error": "the error in its own words",
     "file": "path of the file or folder that it is about",
+    "form": "form of `smtp-auth`, without secrets",
     "forward_path": "recipient's address; of several the first",
     "helo": "the name that the client gave in EHLO or HELO",
     "hook": "the operator's own code, without its password",
     "local_ip": "our address",
     "local_port": "our port",
     "logger": "which part of the library",
+    "mechanism": "SASL mechanism (RFC 4954)",
     "message_id": "identity in the queues; the same in reception, attempts and results",
     "mx_host": "name of the host that was tried",
     "needs_restart": "keys whose new value waits for a restart",
@@ -273,6 +294,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "status": "exit status; negative: the signal that ended it",
     "tls_version": "version of TLS; absent or empty in plain text",
     "traceback": "where it happened, innermost last",
+    "user": "who logged in",
     "version": "version of mtaq",
     "warnings": "what the operator should change",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from mtaq.model import codec
 from mtaq.model.address import Address
-from mtaq.model.codec import content_of, encode_inbox
-from mtaq.model.message import ConnectionFacts, ReceivedMessage
+from mtaq.model.codec import content_of, encode_inbox, inbox_properties, inbox_recipients
+from mtaq.model.message import ConnectionFacts, InboxRecipient, ReceivedMessage
 
 PIECE = codec._PIECE_BYTES
 
@@ -31,8 +32,12 @@ def message(recipients: int = 1) -> ReceivedMessage:
     )
 
 
+def encoded(received: ReceivedMessage, content: bytes) -> Iterator[tuple[InboxRecipient, bytes]]:
+    return encode_inbox(inbox_properties(received), inbox_recipients(received), content)
+
+
 def there_and_back(content: bytes) -> tuple[str, bytes]:
-    ((_, body),) = encode_inbox(message(), content)
+    ((_, body),) = encoded(message(), content)
     properties = json.loads(body)
     (name,) = {"mime", "mime-base64"} & set(properties)
     return name, content_of(properties)
@@ -66,15 +71,15 @@ def test_long_content_that_is_not_utf_8_travels_as_base64(content: bytes) -> Non
 @given(st.binary(max_size=64), st.integers(min_value=1, max_value=9))
 def test_pieces_and_whole_say_the_same(content: bytes, piece_bytes: int) -> None:
     """The JSON does not depend on the size of the pieces."""
-    whole = list(encode_inbox(message(2), content))
+    whole = list(encoded(message(2), content))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "_PIECE_BYTES", piece_bytes)
-        assert list(encode_inbox(message(2), content)) == whole
+        assert list(encoded(message(2), content)) == whole
 
 
 def test_every_recipient_gets_the_content() -> None:
     """What is made once for all recipients is still there for the last of them."""
     content = b"Subject: x\r\n\r\nbody\r\n"
-    bodies = [json.loads(body) for _, body in encode_inbox(message(3), content)]
+    bodies = [json.loads(body) for _, body in encoded(message(3), content)]
     assert [body["recipient"] for body in bodies] == ["r0@example.com", "r1@example.com", "r2@example.com"]
     assert all(content_of(body) == content for body in bodies)

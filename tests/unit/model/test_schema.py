@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from mtaq.deliver import classify
 from mtaq.mime.extract import extracted
 from mtaq.model.address import Address
-from mtaq.model.codec import decode_outbox, encode_inbox, encode_outbox, encode_result
+from mtaq.model.codec import decode_outbox, encode_inbox, encode_outbox, encode_result, inbox_properties, inbox_recipients
 from mtaq.model.errors import BadMessage
 from mtaq.model.identity import transaction_id
 from mtaq.model.message import ConnectionFacts, ReceivedMessage, TlsFacts
@@ -53,7 +53,7 @@ def received(**changes: Any) -> ReceivedMessage:
 
 
 def inbox(message: ReceivedMessage, content: bytes = TEXT) -> list[dict[str, Any]]:
-    return [json.loads(body) for _, body in encode_inbox(message, content)]
+    return [json.loads(body) for _, body in encode_inbox(inbox_properties(message), inbox_recipients(message), content)]
 
 
 # Without ``authentication``: delivery does not log in anywhere yet, so the tables do not mention it.
