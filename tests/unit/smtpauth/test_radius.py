@@ -130,7 +130,7 @@ def test_half_a_reply():
     ("code", "verdict"), [(ACCEPT, Verdict.ACCEPTED), (REJECT, Verdict.REFUSED), (CHALLENGE, Verdict.REFUSED)]
 )
 async def test_verdicts(code, verdict):
-    """Only Access-Accept accepts; a challenge is a no to who cannot answer it. A forged reply before changes nothing."""
+    """Only Access-Accept accepts; a challenge is a no to who cannot answer it. A forged reply changes nothing."""
 
     async def exchange(host, port, datagram, *, is_answer, again_after_s, timeout_s):
         assert not is_answer(reply_to(datagram, ACCEPT, signed=False))
