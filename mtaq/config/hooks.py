@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from mtaq.config.values import choice, split
+from mtaq.config.values import choice, exact_seconds, split
+
+#: RFC 5321 §4.5.3.2.2: clients wait five minutes for the answer to MAIL, and likewise to RCPT.
+LONGEST_TIMEOUT_S = 300
 
 SanitizeLevel = Literal["strict", "basic", "relaxed"]
 
@@ -145,6 +148,14 @@ _PARSERS: dict[str, Callable[[str, str], HookTarget]] = {
     "http": _web_service,
     "https": _web_service,
 }
+
+
+def hook_timeout(text: str) -> float:
+    """As ``exact_seconds``, and not longer than a client waits."""
+    timeout_s = exact_seconds(text)
+    if timeout_s > LONGEST_TIMEOUT_S:
+        raise ValueError(f"{text!r} is longer than clients wait; expected at most {LONGEST_TIMEOUT_S} seconds")
+    return timeout_s
 
 
 def mask_hooks(text: str) -> str:
