@@ -76,6 +76,7 @@ A file with mistakes changes nothing.
 _TITLES = {
     "listen": "Listening",
     "reception": "Reception",
+    "spool": "Spool directory",
     "queues": "Queues",
     "deliver": "Delivery",
     "dns": "DNS",
