@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "health": "mtaq.cli.run",
     "send": "mtaq.cli.send",
     "sink": "mtaq.cli.sink",
+    "check-auth": "mtaq.cli.check_auth",
     "config": "mtaq.cli.config",
     "version": "mtaq.cli.version",
 }

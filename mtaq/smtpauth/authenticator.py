@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from mtaq.model.login import Verdict
 from mtaq.smtp.scram import ScramKeys
 from mtaq.smtpauth.hardcoded import Hardcoded
-from mtaq.smtpauth.ports import TIMEOUT_S, Backend, Verdict
+from mtaq.smtpauth.ports import TIMEOUT_S, Backend
 from mtaq.smtpauth.recent import RecentlyAccepted
 
 #: Seconds an accepted login is remembered: a password that was changed keeps working that long.

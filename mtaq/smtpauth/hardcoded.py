@@ -10,9 +10,9 @@ import hmac
 import secrets
 from collections.abc import Mapping
 
+from mtaq.model.login import Verdict
 from mtaq.smtp.saslprep import saslprep
 from mtaq.smtp.scram import ScramKeys, derive_keys, salt_for
-from mtaq.smtpauth.ports import Verdict
 
 
 class Hardcoded:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 
-from mtaq.smtpauth.ports import TIMEOUT_S, Request, Verdict
+from mtaq.model.login import Verdict
+from mtaq.smtpauth.ports import TIMEOUT_S, Request
 
 _MAX_RESPONSE_BYTES = 1024 * 1024
 

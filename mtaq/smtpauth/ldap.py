@@ -11,7 +11,8 @@ import asyncio
 import errno
 import re
 
-from mtaq.smtpauth.ports import TIMEOUT_S, Connect, Verdict
+from mtaq.model.login import Verdict
+from mtaq.smtpauth.ports import TIMEOUT_S, Connect
 
 _SEQUENCE, _INTEGER, _ENUMERATED, _OCTET_STRING = 0x30, 0x02, 0x0A, 0x04
 _BIND_REQUEST, _BIND_RESPONSE, _UNBIND_REQUEST = 0x60, 0x61, 0x42

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-from mtaq.smtpauth.ports import Verdict
+from mtaq.model.login import Verdict
 
 _SERVICE = b"mtaq"
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from mtaq.model.login import Verdict as Verdict
+from mtaq.model.login import Verdict
 
 TIMEOUT_S = 10.0
 """Longest wait for any back end's answer, waiting for its turn included."""

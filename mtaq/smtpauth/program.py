@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 
-from mtaq.smtpauth.ports import Verdict
+from mtaq.model.login import Verdict
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LAST_REFUSAL = 125  # 126 and 127 are a shell's for what could not be run

@@ -13,7 +13,8 @@ import secrets
 import struct
 from collections.abc import Iterator
 
-from mtaq.smtpauth.ports import TIMEOUT_S, Exchange, Verdict
+from mtaq.model.login import Verdict
+from mtaq.smtpauth.ports import TIMEOUT_S, Exchange
 
 _ACCESS_REQUEST, _ACCESS_ACCEPT, _ACCESS_REJECT, _ACCESS_CHALLENGE = 1, 2, 3, 11
 _USER_NAME, _USER_PASSWORD, _SERVICE_TYPE, _CALLING_STATION, _NAS_IDENTIFIER, _MESSAGE_AUTHENTICATOR = (

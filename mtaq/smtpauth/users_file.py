@@ -13,8 +13,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from mtaq.model.login import Verdict
 from mtaq.smtpauth.crypt import fits, is_usable
-from mtaq.smtpauth.ports import Verdict
 
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 #: Compared against for users that do not exist where no user exists; nobody knows the password.
