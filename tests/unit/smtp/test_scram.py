@@ -32,11 +32,13 @@ CLIENT_FINAL = (
 SERVER_FINAL = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
 
 
-def client_final(password: str, client_first: str, server_first: bytes, *, binding: str | None = None) -> bytes:
+def client_final(
+    password: str, client_first: str, server_first: bytes, *, binding: str | None = None, nonce: str = ""
+) -> bytes:
     """What a client that knows *password* answers."""
     fields = dict(part.split("=", 1) for part in server_first.decode().split(","))
     header = client_first[: client_first.index(",", client_first.index(",") + 1) + 1]
-    without_proof = f"c={binding or b64encode(header.encode()).decode()},r={fields['r']}"
+    without_proof = f"c={binding or b64encode(header.encode()).decode()},r={nonce or fields['r']}"
     message = ",".join((client_first[len(header) :], server_first.decode(), without_proof)).encode()
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b64decode(fields["s"]), int(fields["i"]))
     key = hmac.digest(salted, b"Client Key", "sha256")
@@ -104,6 +106,13 @@ def test_the_flag_y_cannot_be_taken_out() -> None:
     """RFC 5802 §6: the header that the client repeats must be the one that came."""
     exchange, server_first = begun(b"y,,n=user,r=abc")
     assert exchange.server_final(client_final("pencil", "y,,n=user,r=abc", server_first, binding="biws")) is None
+
+
+@pytest.mark.parametrize("nonce", [CLIENT_NONCE, CLIENT_NONCE + "x", SERVER_NONCE])
+def test_the_nonce_must_be_ours(nonce: str) -> None:
+    """RFC 5802 §5.1: a proof over another nonce than the exchange's is none, however right the password."""
+    exchange, server_first = begun()
+    assert exchange.server_final(client_final("pencil", CLIENT_FIRST.decode(), server_first, nonce=nonce)) is None
 
 
 def test_channel_binding_is_not_offered() -> None:
