@@ -7,22 +7,27 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
-from mtaq.model.address import Address
+from mtaq.model.decision import Decision, accept
+from mtaq.model.login import Verdict
 from mtaq.model.parcel import BrokerState, Parcel
-from mtaq.model.reply import Reply
+from mtaq.net.certificates import ServerTls, TlsOptions
 from mtaq.net.listeners import listen
 from mtaq.net.slots import Slots
-from mtaq.net.tls import server_context
+from mtaq.receive.clients import Misdeeds
 from mtaq.receive.intake import IntakeOptions
+from mtaq.receive.logins import LoginDesk
 from mtaq.receive.policy import PortPolicy
 from mtaq.receive.service import Port, ReceptionService
+from mtaq.smtp import codes
+from mtaq.smtp.scram import ScramKeys
 from mtaq.smtp.server_session import SessionOptions
-from tests.support.dialog import Dialog, read_dialog, run_dialog
-from tests.unit.receive.fakes import NOW, Names, event_log, settings
+from tests.support.dialog import SCRAM_KEYS, USERS, Dialog, read_dialog, run_dialog
+from tests.unit.receive.fakes import Counts, Names, State, event_log, facilities, settings
 
 FILES = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
 #: Those that say of themselves that a refused sender cannot be arranged over a socket are left to the session's tests.
@@ -49,25 +54,57 @@ class Taker:
         self.taken.add(parcel.correlation_id.rpartition(".")[0])
 
 
+class DialogHook:
+    """Refuses recipients by their local-part."""
+
+    async def sender(self, session: dict[str, Any]) -> Decision:
+        """Accept."""
+        return accept()
+
+    async def recipient(self, session: dict[str, Any]) -> Decision:
+        """``refused`` never, ``later`` not now."""
+        local_part = session["recipient"].partition("@")[0]
+        refused, later = codes.RELAY_DENIED, codes.TRY_LATER
+        return {
+            "refused": Decision("reject", refused.code, refused.status or "", refused.text),
+            "later": Decision("defer", later.code, later.status or "", later.text),
+        }.get(local_part, accept())
+
+    async def message(self, message: dict[str, Any]) -> Decision:
+        """Accept."""
+        return accept()
+
+
+class DialogLogins:
+    """The users of dialogs; ``away`` is a back end that is down."""
+
+    knows_passwords = True
+
+    async def check(self, user: str, password: str, *, client_ip: str) -> Verdict:
+        """Compare."""
+        if user == "away":
+            return Verdict.UNAVAILABLE
+        return Verdict.ACCEPTED if USERS.get(user) == password else Verdict.REFUSED
+
+    async def scram_keys(self, user: str) -> ScramKeys | None:
+        """Look up."""
+        return SCRAM_KEYS.get(user)
+
+
 class DialogPolicy(PortPolicy):
     """What a dialog may rely on: everybody may connect, its options hold, ``refused`` and ``later`` are refused."""
 
     def __init__(self, options: SessionOptions, proxy: str) -> None:
         super().__init__(
-            settings(smtp_range="127.0.0.0/8", smtp_proxy=proxy).receive(25), port=25, hostnames=Names(),
-            broker_max_bytes=None, starttls=options.starttls,
+            settings(smtp_range="127.0.0.0/8", smtp_proxy=proxy, smtp_auth_failures="1000").receive(25), port=25,
+            hostnames=Names(), broker_max_bytes=None, starttls=options.starttls, hook=DialogHook(),
+            logins=DialogLogins(),
         )  # fmt: skip
         self._dialog = options
 
-    def session_options(self, local_ip: str) -> SessionOptions:
+    def session_options(self, local_ip: str, remote_ip: str, *, logged_in: bool) -> SessionOptions:
         """The dialog's."""
         return self._dialog
-
-    def refuse_recipient(self, forward_path: Address) -> Reply | None:
-        """By local-part."""
-        from mtaq.smtp import codes
-
-        return {"refused": codes.RELAY_DENIED, "later": codes.TRY_LATER}.get(forward_path.local_part)
 
 
 class SocketTransport:
@@ -142,11 +179,13 @@ async def connected(
     taker, [listener] = Taker(), listen(["127.0.0.1"], [0], implicit_tls=implicit_tls)
     service = ReceptionService(
         IntakeOptions(inbox="inbox", server_id="test", broker_max_bytes=None),
-        publisher=taker, slots=Slots(folder / "slots", 10), events=event_log()[0], clock=lambda: NOW, slot_wait_s=1,
+        facilities(taker, Slots(folder / "slots", 10), event_log()[0]), slot_wait_s=1,
     )  # fmt: skip
+    misdeeds = Misdeeds(counts=Counts(), state=State(), now=lambda: 0.0)
+    service.logins = LoginDesk(misdeeds=misdeeds, events=event_log()[0], failure_delay_s=0)
     policy = DialogPolicy(dialog.options, "127.0.0.1" if header else "")
-    context = server_context(pem)
-    service.start([Port(sock=listener.sock, number=25, policy=policy, tls=context, implicit_tls=implicit_tls)])
+    tls = ServerTls(TlsOptions(certificate=pem, key=pem), events=event_log()[0])
+    service.start([Port(sock=listener.sock, number=25, policy=policy, tls=tls, implicit_tls=implicit_tls)])
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(header)
     if implicit_tls:

@@ -10,7 +10,7 @@ from mtaq.receive.connection import SmtpConnection
 from mtaq.receive.intake import IntakeOptions
 from mtaq.receive.policy import PortPolicy
 from mtaq.receive.service import ReceptionService
-from tests.unit.receive.fakes import NOW, Lines, ManualBroker, event_log, policy
+from tests.unit.receive.fakes import Lines, ManualBroker, event_log, facilities, policy
 
 TRANSACTION = b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<grace@example.com>\r\nDATA\r\nSubject: a\r\n\r\nb\r\n.\r\n"
 
@@ -63,6 +63,10 @@ class FreeSlots:
         """Return always the same."""
         return 7
 
+    def claim(self, slot: int, client_ip: str, cap: int) -> bool:
+        """Return always true."""
+        return True
+
     def release(self, slot: int) -> None:
         """Note it."""
         self.released.append(slot)
@@ -84,7 +88,7 @@ class Scene:
         events, self.lines = event_log()
         self.service = ReceptionService(
             IntakeOptions(inbox="inbox", server_id="test", broker_max_bytes=None),
-            publisher=self.broker, slots=self.slots, events=events, clock=lambda: NOW, slot_wait_s=0,
+            facilities(self.broker, self.slots, events), slot_wait_s=0,
         )  # fmt: skip
         chosen = port_policy or policy(smtp_range="127.0.0.0/8", smtp_hostname="relay.test")
         self.connection = SmtpConnection(self.service, chosen, 7, "s-1")
@@ -187,5 +191,5 @@ async def test_replies_that_nobody_reads_do_not_pile_up() -> None:
     assert len(scene.client.heard) < 100_000
     while not scene.client.closed:
         scene.connection.resume_writing()
-    assert scene.client.heard.count(b"250 ENHANCEDSTATUSCODES\r\n") == 5_000
+    assert scene.client.heard.count(b"250-ENHANCEDSTATUSCODES\r\n") == 5_000
     assert scene.client.heard.endswith(b"221 2.0.0 goodbye\r\n")

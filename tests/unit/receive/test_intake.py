@@ -14,7 +14,7 @@ from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
 from mtaq.model.parcel import INBOX_TYPE
 from mtaq.receive.intake import Intake, IntakeOptions
 from mtaq.smtp.server_session import Transaction
-from tests.unit.receive.fakes import NOW, ManualBroker, event_log, facts, policy
+from tests.unit.receive.fakes import NOW, ManualBroker, State, event_log, facts, no_evidence, policy
 
 CONTENT = b"Subject: hello\r\n\r\nhello\r\n"
 GRACE = Address("grace", "example.com")
@@ -30,7 +30,10 @@ def transaction(*forward_paths: Address, **values: object) -> Transaction:
 def intake(broker: ManualBroker, *, inbox: str | None = "inbox", broker_max_bytes: int | None = None) -> Intake:
     """Return an intake on *broker*."""
     options = IntakeOptions(inbox=inbox, server_id="test", broker_max_bytes=broker_max_bytes)
-    return Intake(options, publisher=broker, events=event_log()[0], clock=lambda: NOW)
+    return Intake(
+        options, publisher=broker, addresses=State(), evidence=no_evidence(broker), events=event_log()[0],
+        clock=lambda: NOW,
+    )  # fmt: skip
 
 
 async def started(broker: ManualBroker, made: Transaction, publishes: int = 1, **options: str) -> asyncio.Task:

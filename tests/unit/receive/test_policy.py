@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from mtaq.model.address import Address
 from mtaq.model.parcel import BrokerState
 from mtaq.receive.policy import announced_size
 from tests.unit.receive.fakes import policy
@@ -34,10 +33,10 @@ def test_without_a_broker_newcomers_are_told_to_come_back(state: BrokerState) ->
 
 def test_relay_none_takes_no_recipient() -> None:
     """smtp-relay: none refuses with 550 5.7.1; range takes all."""
-    refusal = policy(smtp_relay="none").refuse_recipient(Address("a", "b.test"))
+    refusal = policy(smtp_relay="none").refuse_recipient(is_local=False, logged_in=True)
     assert refusal is not None
     assert (refusal.code, refusal.status) == (550, "5.7.1")
-    assert policy().refuse_recipient(Address("a", "b.test")) is None
+    assert policy().refuse_recipient(is_local=False, logged_in=False) is None
 
 
 def test_a_port_has_its_own_values() -> None:

@@ -91,7 +91,7 @@ class Desk:
         try:
             yield spool
         finally:
-            await spool.stop()
+            await spool.stop(DEADLINE_S)
 
     def names(self, *parts: str) -> set[str]:
         """Return the names in the directory, or in one inside it, but for those that are ours."""
@@ -288,10 +288,10 @@ async def test_one_process_works_the_others_wait(desk: Desk) -> None:
     second.start()
     desk.write("two.eml")
     await until(lambda: len(desk.taken) == 2)
-    await first.stop()
+    await first.stop(DEADLINE_S)
     desk.write("three.eml")
     await until(lambda: len(desk.taken) == 3)
-    await second.stop()
+    await second.stop(DEADLINE_S)
 
 
 async def test_the_next_file_of_the_same_name_is_another_one(desk: Desk) -> None:
@@ -416,7 +416,7 @@ async def test_stopping_waits_for_what_is_under_way(desk: Desk) -> None:
     spool = desk.spool()
     spool.start()
     await started.wait()
-    stopping = asyncio.create_task(spool.stop())
+    stopping = asyncio.create_task(spool.stop(DEADLINE_S))
     await asyncio.sleep(0)
     assert not stopping.done()
     gate.set()
