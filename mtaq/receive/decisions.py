@@ -11,7 +11,7 @@ from mtaq.model.address import address_text
 from mtaq.model.decision import Decision
 from mtaq.model.reply import Reply
 from mtaq.receive.draft import Draft, Dropped, Refusal, SessionFacts
-from mtaq.smtp.grammar import parse_mailbox
+from mtaq.smtp.grammar import parse_forward_path
 from mtaq.smtp.server_events import Mail, Rcpt, Transaction
 
 
@@ -57,7 +57,8 @@ def _apply(decision: Decision, draft: Draft, name: str) -> None:
         raise Refusal(refusal, stage="hook", reason=f"{name}: {refusal.text}")
     if decision.message is not None:
         # Judged by whoever made the decision: these are addresses, and there is content.
-        recipients = [parse_mailbox(text, strict=False, smtputf8=True) for text in decision.message["recipients"]]
+        texts = decision.message["recipients"]
+        recipients = [parse_forward_path(text.encode(), strict=False, smtputf8=True) for text in texts]
         draft.change(decision.message, recipients)
 
 

@@ -205,8 +205,9 @@ def test_a_module_of_the_operator(start: Callable[..., Relay], tmp_path: Path) -
             client.say("EHLO client.test")
             assert sent(client, "ada@example.org", "x@example.com") == "550 5.7.1 not accepted here"
             client.say("RSET")
-            assert sent(client, "ada@example.org", "y@example.com").startswith("250")
-        [message] = inbox(tmp_path, 1)
+            assert sent(client, "ada@example.org", "y@example.com", "postmaster").startswith("250")
+        message, postmasters = inbox(tmp_path, 2)
+        assert postmasters["recipient"] == "postmaster"
         assert message["size-seen"] == len(CONTENT)
         assert message["extracted"]["text"] == "hello\r\n"
     finally:
