@@ -24,6 +24,7 @@ PROGRAMS = {
     "postfix": "/usr/sbin/smtp-sink",
     "swaks": "/usr/bin/swaks",
     "haproxy": "/usr/sbin/haproxy",
+    "jq": "/usr/bin/jq",
     "postgresql": "/usr/lib/postgresql/*/bin/postgres",
 }
 

@@ -24,6 +24,9 @@ VERBS: dict[str, str] = {
     "send": "mtaq.cli.send",
     "sink": "mtaq.cli.sink",
     "check-auth": "mtaq.cli.check_auth",
+    "local": "mtaq.cli.local",
+    "block": "mtaq.cli.block",
+    "source": "mtaq.cli.source",
     "config": "mtaq.cli.config",
     "version": "mtaq.cli.version",
 }
