@@ -24,6 +24,8 @@ PROGRAMS = {
     "postfix": "/usr/sbin/smtp-sink",
     "swaks": "/usr/bin/swaks",
     "haproxy": "/usr/sbin/haproxy",
+    "slapd": "/usr/sbin/slapd",
+    "freeradius": "/usr/sbin/freeradius",
     "jq": "/usr/bin/jq",
     "postgresql": "/usr/lib/postgresql/*/bin/postgres",
 }

@@ -102,7 +102,7 @@ def running_freeradius(folder: Path, *, secret: str, users: tuple[str, ...], sig
     (folder / "users").write_text("".join(f'{user} Cleartext-Password := "{PASSWORD}"\n' for user in users))
     (folder / "radiusd.conf").write_text(_RADIUSD_CONF.format(folder=folder, port=port, secret=secret))
     if signing:
-        (folder / "signing").write_text(_SIGNING)
+        (folder / "signing").write_text(SIGNING)
     with _running([FREERADIUS, "-f", "-l", "stdout", "-d", str(folder), "-n", "radiusd"]) as process:
         _wait_for_udp(port, process)
         yield port
@@ -148,8 +148,8 @@ server default {{
 }}
 """
 
-# Versions before 3.2.5 sign replies only when told so; on a refusal another section is run.
-_SIGNING = """\
+#: Versions before 3.2.5 sign replies only when told so; on a refusal another section is run.
+SIGNING = """\
 post-auth {
     update reply {
         Message-Authenticator := 0x00
