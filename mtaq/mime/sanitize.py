@@ -37,9 +37,11 @@ from mtaq.mime.transfer import IDENTITIES, decoded, fits_unencoded, to_base64, t
 
 Level = Literal["strict", "basic", "relaxed"]
 
-#: HTML with more tags, or more characters, is not taken apart: deep nesting costs quadratic time.
+#: HTML beyond these is not taken apart: time grows with the square of all but the first, to about a second here.
+CHARACTERS_LIMIT = 2_000_000
 TAGS_LIMIT = 20_000
-CHARACTERS_LIMIT = 4_000_000
+REFERENCES_LIMIT = 50_000
+ATTRIBUTES_LIMIT = 500  # of one tag
 _DOUBTS_LIMIT = 1_000
 
 _TYPE, _ENCODING = b"content-type", b"content-transfer-encoding"
@@ -51,6 +53,12 @@ _MBOX_LINE = re.compile(rb">?From [^\n]*\n")
 _CHARSET_WORD = re.compile(rb"charset", re.IGNORECASE)
 #: Charsets in which every octet below 128 is ASCII wherever it stands; the others are written as UTF-8.
 _is_plain_codec = re.compile(r"utf-8|ascii|iso8859-\d+|cp125\d|koi8-[ru]").fullmatch
+# Wherever a tag may begin; how far it goes is HTML's own rule.
+_has_long_tag = re.compile(
+    r"<[A-Za-z][^\t\n\f />]*+(?:[\t\n\f /]*+[^\t\n\f />][^\t\n\f />=]*+"
+    r"(?:[\t\n\f ]*+=[\t\n\f ]*+(?:\"[^\"]*+\"?|'[^']*+'?|[^\t\n\f >]*+))?+)"
+    rf"{{{ATTRIBUTES_LIMIT}}}"
+).search
 
 _STRUCTURE = {
     "p", "br", "hr", "div", "span", "h1", "h2", "h3", "h4", "h5", "h6", "b", "strong", "i", "em", "u", "s", "sub",
@@ -306,6 +314,13 @@ def _bare(word: bytes) -> bytes:
 def _harmless(text: str, clean: Callable[[str], str]) -> str:
     """Return harmless HTML with LF line ends; the source as text where taking it apart would take too long."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    if len(text) > CHARACTERS_LIMIT or text.count("<") > TAGS_LIMIT:
-        return f"<pre>{html.escape(text)}</pre>"
-    return clean(text).replace("\r", "")
+    return clean(text).replace("\r", "") if _is_tractable(text) else f"<pre>{html.escape(text)}</pre>"
+
+
+def _is_tractable(text: str) -> bool:
+    return (
+        len(text) <= CHARACTERS_LIMIT
+        and text.count("<") <= TAGS_LIMIT
+        and text.count("&") <= REFERENCES_LIMIT
+        and not _has_long_tag(text)
+    )

@@ -36,8 +36,8 @@ _YEAR_S = 366 * 86_400
 RESERVED = frozenset(
     (
         "mime", "mime-base64", "key", "recipient", "recipients", "message-id", "received", "hostname", "connection",
-        "size", "checks", "extracted", "results", "refused", "report", "seen", "dkim", "headers", "data", "body",
-        "smtputf8", "requiretls",
+        "spool", "size", "checks", "extracted", "results", "refused", "report", "seen", "dkim", "headers", "data",
+        "body", "smtputf8", "requiretls",
     )
 )  # fmt: skip
 """Names that no field sets: what the session knows, what delivery writes, what only JSON can express."""
