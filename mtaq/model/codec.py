@@ -10,13 +10,13 @@ import base64
 import binascii
 import codecs
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 import orjson
 
-from mtaq.model.address import address_text
+from mtaq.model.address import Address, address_text
 from mtaq.model.errors import BadMessage
 from mtaq.model.identity import recipient_id
 from mtaq.model.message import (
@@ -88,22 +88,40 @@ def encode_inbox(
     caller holds it.
 
     Args:
-        properties: What all recipients share; see ``inbox_properties``.
+        properties: What all recipients share; see ``inbox_properties``. In ``extracted``, ``recipient`` is each
+            one's own.
         recipients: Who gets it, and the properties that are each one's own.
         content: What the next server is to get: our ``Received:`` and then the content as it came.
     """
     name, encoded = _content_json(content)
     del content
-    head = orjson.dumps(properties)[1:-1]
+    head = orjson.dumps({name: value for name, value in properties.items() if name != "extracted"})[1:-1]
+    extracted = _extracted_json(properties.get("extracted"))
     tail = b',"%b":' % name.encode()
     for recipient in recipients:
         own = orjson.dumps(
             {"message-id": recipient.message_id, "recipient": str(recipient.address), **recipient.properties}
         )[:-1]
-        parts = [own, b",", head, tail, *encoded, b"}"]
+        parts = [own, b",", head, *extracted(recipient.address), tail, *encoded, b"}"]
         if recipient is recipients[-1]:
             encoded = []
         yield recipient, _joined(parts)
+
+
+def _extracted_json(extracted: Any) -> Callable[[Address], list[bytes]]:
+    """Return what writes ``extracted`` for a recipient: all of it is shared but the recipient's own parts."""
+    if extracted is None:
+        return lambda _: []
+    if not isinstance(extracted, dict):
+        return lambda _: [b',"extracted":', orjson.dumps(extracted)]
+    shared = orjson.dumps({name: value for name, value in extracted.items() if name != "recipient"})[1:-1]
+    return lambda address: [
+        b',"extracted":{',
+        shared + b"," if shared else b"",
+        b'"recipient":',
+        orjson.dumps({"local": address.local_part, "domain": address.domain}),
+        b"}",
+    ]
 
 
 def _joined(parts: list[bytes]) -> bytes:

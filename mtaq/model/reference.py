@@ -61,6 +61,7 @@ _INBOX_HEAD = """
 
 A message that was received.
 It may be published to the outbox unchanged, and properties may be added or changed on the way.
+Whoever sent it may have added properties of the outbox, and others, by [`x-mq-*` fields](../guide/mq-fields.md).
 """
 
 _OUTBOX_HEAD = """

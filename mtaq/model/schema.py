@@ -115,6 +115,32 @@ _CONTENT = (
     Property("mime-base64", _BASE64, "The content in base64, when it is not valid UTF-8."),
 )
 
+_ATTACHMENT = (
+    Property("filename", _TEXT, "Its file's name, if it has one."),
+    Property("type", _TEXT, "Its media type in lower case.", True),
+    Property("size", _COUNT, "Bytes, decoded.", True),
+    Property("sha256", _TEXT, "Digest of what it holds, decoded; hexadecimal.", True),
+    Property("disposition", _words(("attachment", "inline")), "How it is to be shown, if it says so."),
+    Property("cid", _TEXT, "Its content id without angle brackets, if it has one."),
+    Property("container", _TEXT, "Name of the `winmail.dat` (TNEF) it was found in; absent outside of one."),
+)
+
+_EXTRACTED = (
+    Property("from", _TEXT, "Address of the first author."),
+    Property("to", _TEXTS, "Addresses."),
+    Property("cc", _TEXTS, "Addresses."),
+    Property("subject", _TEXT, "Decoded."),
+    Property("date", _TEXT, "As it stands."),
+    Property("message-id", _TEXT, "As it stands."),
+    Property("headers", _LISTS, "Every field by its name in lower case; a list when it occurs again."),
+    Property("envelope", _OBJECT, "The reverse-path in parts.", properties=_PARTS),
+    Property("recipient", _OBJECT, "The forward-path in parts.", properties=_PARTS),
+    Property("text", _TEXT, "The text bodies, one after the other; with `smtp-parse: full` or `parse-full`."),
+    Property("html", _TEXT, "The HTML bodies, likewise: as harmful as the content is."),
+    Property("attachments", _OBJECTS, "All other parts, likewise.", properties=_ATTACHMENT),
+    Property("truncated", _YES_NO, "True when texts, parts or nesting went beyond the bounds, and were left out."),
+)
+
 #: What reception writes, without the content.
 _RECEIVED = (
     Property("received", _TIME, "When the content was complete, UTC.", True),
@@ -132,6 +158,7 @@ INBOX: tuple[Property, ...] = (
     Property("envelope", _TEXT, "The reverse-path; empty for the null one.", True),
     *_CONTENT,
     *_RECEIVED,
+    Property("extracted", _OBJECT, "What the content says, as far as `smtp-parse` has it read.", properties=_EXTRACTED),
 )
 """A message that was received: usable unchanged in the outbox."""
 
@@ -256,18 +283,6 @@ _CARRIED = (
 
 OUTBOX: tuple[Property, ...] = (*_ORDERS, *_CONTENT, *_CARRIED)
 """A message to deliver."""
-
-_EXTRACTED = (
-    Property("from", _TEXT, "Address of the first author."),
-    Property("to", _TEXTS, "Addresses."),
-    Property("cc", _TEXTS, "Addresses."),
-    Property("subject", _TEXT, "Decoded."),
-    Property("date", _TEXT, "As it stands."),
-    Property("message-id", _TEXT, "As it stands."),
-    Property("headers", _LISTS, "Every field by its name in lower case; a list when it occurs again."),
-    Property("envelope", _OBJECT, "The reverse-path in parts.", properties=_PARTS),
-    Property("recipient", _OBJECT, "The forward-path in parts.", properties=_PARTS),
-)
 
 RESULT: tuple[Property, ...] = (
     *_ORDERS,

@@ -83,3 +83,32 @@ def test_every_recipient_gets_the_content() -> None:
     bodies = [json.loads(body) for _, body in encoded(message(3), content)]
     assert [body["recipient"] for body in bodies] == ["r0@example.com", "r1@example.com", "r2@example.com"]
     assert all(content_of(body) == content for body in bodies)
+
+
+EXTRACTED = {"to": [], "headers": {"x": "y"}, "recipient": {"local": "someone", "domain": "else"}}
+
+
+@pytest.mark.parametrize(
+    ("given_one", "found"),
+    [
+        (EXTRACTED, {"to": [], "headers": {"x": "y"}, "recipient": {"local": "r1", "domain": "example.com"}}),
+        ({}, {"recipient": {"local": "r1", "domain": "example.com"}}),
+        ("a hook's text", "a hook's text"),
+        (["a hook's list"], ["a hook's list"]),
+    ],
+    ids=["usual", "empty", "text", "list"],
+)
+def test_extracted_has_each_recipient_s_own_parts(given_one: object, found: object) -> None:
+    """`extracted` is shared but for `recipient`; what is no object stays what it is."""
+    shared = {**inbox_properties(message()), "extracted": given_one}
+    bodies = [json.loads(body) for _, body in encode_inbox(shared, inbox_recipients(message(2)), b"x")]
+    assert [body["recipient"] for body in bodies] == ["r0@example.com", "r1@example.com"]
+    assert bodies[1]["extracted"] == found
+    assert all(body.keys() == bodies[0].keys() for body in bodies)
+
+
+def test_no_extracted_when_there_is_none() -> None:
+    """Nothing is written about what was not read."""
+    for shared in (inbox_properties(message()), {**inbox_properties(message()), "extracted": None}):
+        ((_, body),) = encode_inbox(shared, inbox_recipients(message()), b"x")
+        assert "extracted" not in json.loads(body)
