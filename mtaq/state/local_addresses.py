@@ -21,9 +21,9 @@ import re2
 from mtaq.model.address import Address
 from mtaq.state.entries import Kind, LocalAddress, plain_local_part
 
-#: Memory that RE2 may use for one pattern; a pattern that would need more is refused, one that grows to it at run time
-#: goes on without its cache.
-_MOST_BYTES = 2**20
+#: Memory that RE2 may use for one pattern. A pattern that would need more is refused, which bounds its time as well:
+#: the slowest one found that is let in takes six milliseconds for the longest address, usual ones some microseconds.
+_MOST_BYTES = 2**18
 
 _REMEMBERED = 4096
 

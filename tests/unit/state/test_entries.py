@@ -1,10 +1,28 @@
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mtaq.state.entries import client_network, end_after, parse_ip, parse_name, parse_network, parse_note, parse_pattern
+from mtaq.model.address import Address
+from mtaq.state.entries import (
+    KINDS,
+    LocalAddress,
+    client_network,
+    end_after,
+    parse_ip,
+    parse_name,
+    parse_network,
+    parse_note,
+    parse_pattern,
+)
+from mtaq.state.local_addresses import LocalAddresses, compiled
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ANN = Address("ann", "example.com")
 
 
 @pytest.mark.parametrize(
@@ -112,3 +130,25 @@ def test_bad_notes(text):
     """A note cannot break the line of a log or a terminal."""
     with pytest.raises(ValueError, match="expected"):
         parse_note(text, "the reason")
+
+
+@given(st.text(max_size=60), st.sampled_from([None, *KINDS]))
+def test_any_pattern(text, kind):
+    """Any text is a pattern or a mistake, and a pattern read again is itself."""
+    try:
+        pattern, found = parse_pattern(text, kind)
+        if found != "exact":
+            compiled(pattern, found)
+    except ValueError:
+        return
+    LocalAddresses([LocalAddress(pattern=pattern, kind=found, created_at=NOW)]).find(ANN)
+    if found == "wildcard":
+        assert parse_pattern(pattern, found) == (pattern, found)
+
+
+@given(st.text(max_size=60))
+def test_any_text(text):
+    """Any text is a value or a mistake, never another failure."""
+    for parse in (parse_network, client_network, parse_ip, parse_name, lambda note: parse_note(note, "the note")):
+        with contextlib.suppress(ValueError):
+            parse(text)
