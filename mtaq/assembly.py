@@ -21,7 +21,7 @@ from mtaq.broker.address import EmbeddedAddress, parse_addresses
 from mtaq.broker.claims import Claims
 from mtaq.broker.journal import Journal
 from mtaq.broker.port import Broker
-from mtaq.config import Settings
+from mtaq.config import ReceiveOptions, Settings
 from mtaq.config.logins import Login
 from mtaq.deliver.ports import DeliveryNames, Surroundings
 from mtaq.deliver.service import DeliveryService
@@ -44,6 +44,8 @@ from mtaq.receive.domains import DomainCheck
 from mtaq.receive.intake import IntakeOptions
 from mtaq.receive.policy import PortPolicy
 from mtaq.receive.service import Facilities, Port, ReceptionService
+from mtaq.receive.spool import Spool
+from mtaq.receive.spool_intake import SpoolIntake, spool_receive_options
 from mtaq.smtpauth import Authenticator, Network, authenticator_for
 from mtaq.state.state import State, open_state
 from mtaq.telemetry.events import EventLog
@@ -286,6 +288,8 @@ class Reception:
         self._tls: dict[TlsOptions, ServerTls] = {}
         self._logins: dict[tuple[Login, ...], Authenticator] = {}
         self._service: ReceptionService | None = None
+        self._spool_intake: SpoolIntake | None = None
+        self._spool: Spool | None = None
         self._naming: asyncio.Task[None] | None = None
 
     @property
@@ -323,6 +327,7 @@ class Reception:
             self._naming = asyncio.create_task(self._names.find(host_ips(), self._resolver))
         service.start([self._port(listener, settings) for listener in self._listeners])
         self._service = service
+        self._watch_spool(service, settings)
 
     async def queues_ready(self) -> None:
         """
@@ -344,6 +349,8 @@ class Reception:
         """
         assert self._service is not None
         ports = [self._port(listener, settings) for listener in self._listeners]
+        if self._spool_intake is not None:
+            self._spool_intake.policy = self._spool_policy(settings)
         self._settings = settings
         self._service.configure({port.number: port.policy for port in ports}, {p.number: p.tls for p in ports if p.tls})
 
@@ -351,8 +358,8 @@ class Reception:
         """Finish what is under way, then go."""
         if self._naming is not None:
             self._naming.cancel()
-        if self._service is not None:
-            await self._service.stop(GRACE_S)
+        parts = [part for part in (self._spool, self._service) if part is not None]
+        await asyncio.gather(*(part.stop(GRACE_S) for part in parts))
         if self._hooks is not None:
             await self._hooks.close()
         for authenticator in self._logins.values():
@@ -363,23 +370,48 @@ class Reception:
             table.close()
 
     def _port(self, listener: Listener, settings: Settings) -> Port:
-        options, hooks = settings.receive(listener.port), self._hooks
-        assert hooks is not None
+        options = settings.receive(listener.port)
         tls = self._server_tls(tls_options(options))
-        policy = PortPolicy(
+        policy = self._policy(options, port=listener.port, starttls=tls is not None and not listener.implicit_tls)
+        return Port(
+            sock=listener.sock, number=listener.port, policy=policy, tls=tls, implicit_tls=listener.implicit_tls
+        )
+
+    def _policy(self, options: ReceiveOptions, *, port: int, starttls: bool) -> PortPolicy:
+        hooks = self._hooks
+        assert hooks is not None
+        return PortPolicy(
             options,
-            port=listener.port,
+            port=port,
             hostnames=self._names,
-            broker_max_bytes=broker_max_bytes(settings),
-            starttls=tls is not None and not listener.implicit_tls,
+            broker_max_bytes=broker_max_bytes(self._settings),
+            starttls=starttls,
             logins=self._authenticator(options.smtp_auth),
             hook=hooks.hook(options.smtp_hook, timeout_s=options.smtp_hook_timeout),
             pipeline=hooks.pipeline(options.smtp_pipeline, timeout_s=options.smtp_hook_timeout),
             scram_secret=self._secret,
         )
-        return Port(
-            sock=listener.sock, number=listener.port, policy=policy, tls=tls, implicit_tls=listener.implicit_tls
+
+    def _watch_spool(self, service: ReceptionService, settings: Settings) -> None:
+        """Take in the files of the spool directory, if there is one; they wait while the broker is away."""
+        directory = settings.spool.spool_directory
+        if directory is None:
+            return
+        self._spool_intake = SpoolIntake(service.intake, self._spool_policy(settings))
+        self._spool = Spool(
+            settings.spool,
+            directory,
+            take=self._spool_intake.take,
+            is_ready=lambda: self._gate.state is BrokerState.UP,
+            max_bytes=settings.reception.smtp_maxsize,
+            strict=settings.reception.smtp_validate_address == "strict",
+            events=self._events,
+            clock=utc_now,
         )
+        self._spool.start()
+
+    def _spool_policy(self, settings: Settings) -> PortPolicy:
+        return self._policy(spool_receive_options(settings.reception, settings.spool), port=0, starttls=False)
 
     def _server_tls(self, options: TlsOptions | None) -> ServerTls | None:
         """Ports with the same files share them; a reload reads none that is in use already."""

@@ -157,7 +157,7 @@ def inbox_properties(message: ReceivedMessage) -> dict[str, Any]:
         "envelope": address_text(message.envelope),
         "received": format_time(message.received_at),
         "hostname": message.hostname,
-        "connection": _connection_json(message.connection),
+        **_origin_json(message),
         "size": message.size_bytes,
         "body": message.body,
     }
@@ -170,6 +170,15 @@ def inbox_properties(message: ReceivedMessage) -> dict[str, Any]:
     if message.requiretls:
         properties["requiretls"] = True
     return properties
+
+
+def _origin_json(message: ReceivedMessage) -> dict[str, Any]:
+    """Say how the message came: by a connection, or in a file."""
+    spool = message.spool
+    if spool is None:
+        return {"connection": _connection_json(message.connection)}
+    facts = {"directory": spool.directory, "file": spool.file, "user": spool.user, "size": spool.size_bytes}
+    return {"spool": facts}
 
 
 def _connection_json(facts: ConnectionFacts) -> dict[str, Any]:
@@ -236,6 +245,7 @@ def decode_outbox(body: bytes) -> OutboxMessage:
         local_ip=local_ip if isinstance(local_ip, str) else None,
         body=_word(properties, "body", get_args(Body)),
         smtputf8=_typed(properties, "smtputf8", bool, False),
+        requiretls=_typed(properties, "requiretls", bool, False),
         security=_word(properties, "security", get_args(Security)),
         smarthost=_smarthost(properties),
         priority=_count(properties, "priority") or 0,

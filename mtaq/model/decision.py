@@ -13,7 +13,9 @@ from mtaq.model.reply import Reply
 Action = Literal["accept", "reject", "defer", "drop"]
 """Take it; refuse it for good; refuse it for now; take it and deliver it to nobody."""
 
-FACTS = ("message-id", "received", "hostname", "connection", "size", "body", "smtputf8", "requiretls", "checks")
+FACTS = (
+    "message-id", "received", "hostname", "connection", "spool", "size", "body", "smtputf8", "requiretls", "checks",
+)  # fmt: skip
 """Properties of a received message that nobody's code changes: they say what the client did, and what was found."""
 
 

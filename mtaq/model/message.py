@@ -63,6 +63,23 @@ class ConnectionFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolFacts:
+    """The file that a message came in; ``spool`` in the JSON.
+
+    Attributes:
+        directory: The spool directory.
+        file: The file's name in it.
+        user: Who owned it: a name, or a number without one.
+        size_bytes: Size of the file.
+    """
+
+    directory: str
+    file: str
+    user: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedMessage:
     """One mail transaction as it was accepted, without its content.
 
@@ -76,6 +93,7 @@ class ReceivedMessage:
         ips: Source addresses to leave from; empty when nothing is mapped.
         tags: Those of the port.
         requiretls: The client demands TLS on the whole way (RFC 8689).
+        spool: The file it came in, instead of a connection; ``None`` for what came by SMTP.
     """
 
     transaction: str
@@ -90,6 +108,7 @@ class ReceivedMessage:
     ips: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     requiretls: bool = False
+    spool: SpoolFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +153,7 @@ class OutboxMessage:
         local_ip: Address the message was accepted on (``connection.local-ip``), or ``None``.
         body: ``binarymime`` content goes out by BDAT only, and its line ends are its own.
         queues: ``queues``: a name, or ``None`` for off; what is absent is as configured.
+        requiretls: It may only go by TLS, to servers that promise the same (RFC 8689).
         header_edits: ``headers``: the edits to make before sending.
     """
 
@@ -152,6 +172,7 @@ class OutboxMessage:
     local_ip: str | None = None
     body: Body | None = None
     smtputf8: bool = False
+    requiretls: bool = False
     security: Security | None = None
     smarthost: Smarthost | None = None
     priority: int = 0

@@ -110,6 +110,13 @@ _CONNECTION = (
     ),
 )
 
+_SPOOL = (
+    Property("directory", _TEXT, "The spool directory.", True),
+    Property("file", _TEXT, "The file's name in it.", True),
+    Property("user", _TEXT, "Who owned it.", True),
+    Property("size", _COUNT, "Bytes of the file.", True),
+)
+
 _CONTENT = (
     Property("mime", _TEXT, "The content, when it is valid UTF-8: encoding the string gives the bytes."),
     Property("mime-base64", _BASE64, "The content in base64, when it is not valid UTF-8."),
@@ -145,7 +152,8 @@ _EXTRACTED = (
 _RECEIVED = (
     Property("received", _TIME, "When the content was complete, UTC.", True),
     Property("hostname", _TEXT, "Our name in the session.", True),
-    Property("connection", _OBJECT, "The session that the message came by.", True, _CONNECTION),
+    Property("connection", _OBJECT, "The session that the message came by, if not in a file.", False, _CONNECTION),
+    Property("spool", _OBJECT, "The file of the spool directory that the message came in.", False, _SPOOL),
     Property("size", _COUNT, "Bytes of the content as received, before our `Received:` field.", True),
     Property("body", _words(get_args(Body)), "What the client declared with BODY.", True),
     Property("smtputf8", {"const": True}, "The client asked for SMTPUTF8; only when it did."),

@@ -16,7 +16,7 @@ from mtaq.model.address import Address
 from mtaq.model.codec import CONTENT_PROPERTIES, content_of, content_property, inbox_properties
 from mtaq.model.decision import FACTS
 from mtaq.model.identity import recipient_id
-from mtaq.model.message import ConnectionFacts, InboxRecipient, ReceivedMessage
+from mtaq.model.message import ConnectionFacts, InboxRecipient, ReceivedMessage, SpoolFacts
 from mtaq.model.reply import Reply
 from mtaq.receive.policy import PortPolicy
 from mtaq.smtp.server_session import Transaction
@@ -27,13 +27,14 @@ Stage = Literal["mail", "rcpt", "data", "content", "hook", "check"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionFacts:
-    """The session a transaction belongs to."""
+    """The session a transaction belongs to; for a file of the spool directory *spool* says where it came from."""
 
     session_id: str
     connection: ConnectionFacts
     hostname: str
     esmtp: bool
     policy: PortPolicy
+    spool: SpoolFacts | None = None
 
 
 class Refusal(Exception):
@@ -98,6 +99,7 @@ class Draft:
             ips=facts.policy.mapped_ips(facts.connection.local_ip),
             tags=facts.policy.options.smtp_tags,
             requiretls=transaction.requiretls,
+            spool=facts.spool,
         )
         return cls(identity, now, inbox_properties(message), _recipients(transaction, identity), content)
 

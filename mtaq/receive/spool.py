@@ -78,11 +78,12 @@ class Spool:
         """Begin."""
         self._task = asyncio.create_task(self._run())
 
-    async def stop(self) -> None:
-        """Take nothing more, and wait for what is under way."""
+    async def stop(self, grace_s: float) -> None:
+        """Take nothing more, and let what is under way finish for *grace_s* seconds; the rest is found again."""
         self._stopping.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task], timeout=grace_s)
+            self._task.cancel()
         self._folder.release()
 
     async def _run(self) -> None:

@@ -6,7 +6,6 @@ Whoever may write into the directory is trusted like a client that has logged in
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from mtaq.config import ReceiveOptions
@@ -38,11 +37,10 @@ class SpoolIntake:
         policy: May be replaced at any time; holds from the next message on.
     """
 
-    def __init__(self, intake: Intake, policy: PortPolicy, hostname: Callable[[], str]) -> None:
-        """Hand over to *intake*, as *policy* says, in the name of *hostname*."""
+    def __init__(self, intake: Intake, policy: PortPolicy) -> None:
+        """Hand over to *intake*, as *policy* says."""
         self.policy = policy
         self._intake = intake
-        self._hostname = hostname
 
     async def take(self, message: SpooledMessage) -> Reply:
         """Store *message* for each of its recipients, and return what a client would be told."""
@@ -57,7 +55,7 @@ class SpoolIntake:
         facts = SessionFacts(
             session_id=SESSION_ID,
             connection=_CONNECTION,
-            hostname=self._hostname(),
+            hostname=self.policy.hostname(_CONNECTION.local_ip),
             esmtp=False,
             policy=self.policy,
             spool=SpoolFacts(

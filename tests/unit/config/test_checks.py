@@ -178,3 +178,43 @@ def test_proxies_everywhere_are_warned_about():
 def test_a_check_is_left_out_when_its_keys_are_wrong_already():
     """One mistake is told once: a range that cannot be read is not also called missing."""
     assert len(mistakes("rabbitmq-inbox=outbox", "smtp-range=0.0.0.0/99")) == 1
+
+
+def test_client_authorities_stand_where_a_certificate_is(certificate, tmp_path):
+    """A port without a certificate never asks for one; files that cannot be read, or hold none, are named."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    (tmp_path / "empty.pem").touch()
+    assert loaded(*certificate, f"smtp-tls-client-ca={tmp_path}/ca.pem")
+    assert "port 25 has no certificate" in mistakes(f"smtp-tls-client-ca={tmp_path}/ca.pem")[0]
+    assert "cannot be read" in mistakes(*certificate, "smtp-tls-client-ca=/nonexistent/ca")[0]
+    assert "no certificate authority" in mistakes(*certificate, f"smtp-tls-client-ca={tmp_path}/empty.pem")[0]
+
+
+def test_spool_folders(tmp_path):
+    """Both are folders that are there, and not the same one; one for failures alone makes no sense."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    assert loaded(f"spool-directory={one}", f"spool-fail-directory={other}")
+    assert "is not a folder" in mistakes(f"spool-directory={tmp_path}/none")[0]
+    assert "itself" in mistakes(f"spool-directory={one}", f"spool-fail-directory={one}/../one")[0]
+    assert "spool-directory is missing" in mistakes(f"spool-fail-directory={other}")[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as somebody else")
+def test_spool_folders_belong_to_the_user(tmp_path):
+    """The user who works on them must be able to write there."""
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    (tmp_path / "spool").mkdir(mode=0o755)
+    assert "cannot be written to" in mistakes("user=nobody", f"spool-directory={tmp_path}/spool")[0]
+    (tmp_path / "spool").chmod(0o777)
+    assert loaded("user=nobody", f"spool-directory={tmp_path}/spool")
+
+
+@pytest.mark.parametrize("queue", ["inbox", "outbox", "dead", "outbox.delay.3"])
+def test_an_archive_queue_is_one_of_its_own(queue):
+    """Copies in a queue that somebody works on would be delivered, or worked on twice."""
+    assert "expected one of its own" in mistakes(f"smtp-archive={queue}")[0]
+    assert loaded("smtp-archive=journal")

@@ -13,7 +13,14 @@ from jsonschema import Draft202012Validator
 from mtaq.deliver import classify
 from mtaq.mime.extract import extracted
 from mtaq.model.address import Address
-from mtaq.model.codec import decode_outbox, encode_inbox, encode_outbox, encode_result, inbox_properties, inbox_recipients
+from mtaq.model.codec import (
+    decode_outbox,
+    encode_inbox,
+    encode_outbox,
+    encode_result,
+    inbox_properties,
+    inbox_recipients,
+)
 from mtaq.model.errors import BadMessage
 from mtaq.model.identity import transaction_id
 from mtaq.model.message import ConnectionFacts, ReceivedMessage, TlsFacts
