@@ -141,13 +141,13 @@ def check_certificates(settings: Settings) -> None:
     Raises:
         ConfigError: One cannot be used.
     """
-    from mtaq.net.tls import server_context
+    from mtaq.net.certificates import tls_options
 
     for port in (*settings.listen.smtp_port, *settings.listen.smtp_secure_port):
-        options = settings.receive(port)
-        if options.smtp_certificate is not None and options.smtp_key is not None:
+        tls = tls_options(settings.receive(port))
+        if tls is not None:
             try:
-                server_context(Path(options.smtp_certificate), Path(options.smtp_key))
+                tls.load()
             except ConfigError as error:
                 raise ConfigError(str(error), key=f"smtp-certificate@{port}") from error
 

@@ -61,7 +61,7 @@ def server_context(
     Args:
         certificate: PEM file: the certificate, and those between it and the authority.
         key: PEM file of its private key, without a passphrase; ``None`` when it stands in *certificate*.
-        ciphers: OpenSSL cipher string for TLS 1.2.
+        ciphers: OpenSSL cipher string for TLS 1.2; ``None`` for OpenSSL's default.
         floor: Lowest version spoken.
         client_authorities: PEM file of authorities: clients are asked for a certificate signed by one of them, and
             may have none; one that does not verify ends the handshake.
@@ -78,11 +78,11 @@ def server_context(
     except (OSError, ValueError) as error:
         files = f"{certificate} and {key}" if key else f"{certificate}"
         raise ConfigError(f"no usable certificate with its key in {files}: {_words(error)}") from error
-    if ciphers is not None:
-        try:
-            context.set_ciphers(ciphers)
-        except ssl.SSLError as error:
-            raise ConfigError(f"no cipher is selected by {ciphers!r}") from error
+    try:
+        # Python's own list leaves out what old mail servers have; they would fall back to no TLS at all.
+        context.set_ciphers("DEFAULT" if ciphers is None else ciphers)
+    except ssl.SSLError as error:
+        raise ConfigError(f"no cipher is selected by {ciphers!r}") from error
     if client_authorities is not None:
         try:
             context.load_verify_locations(client_authorities)
