@@ -91,7 +91,8 @@ class Attempts:
     ) -> Ending:
         """Try *sources* in turn while they cannot be used; a wrong address family is not ``bind``/``error``."""
         unusable: list[Ending] = []
-        security = message.security or self.options.delivery_security
+        # RFC 8689 §4.2.1: TLS, with a certificate that proves the host.
+        security = "verified" if message.requiretls else message.security or self.options.delivery_security
         for source in sources:
             ending = await self._dispatcher.deliver(
                 transaction, route, source=source, security=security, deadline=deadline

@@ -96,6 +96,7 @@ def prepare(message: OutboxMessage, options: DeliverOptions) -> Transaction:
         content=content,
         body=message.body,
         smtputf8=message.smtputf8,
+        requiretls=message.requiretls,
     )
 
 

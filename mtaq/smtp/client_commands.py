@@ -1,6 +1,6 @@
 """What a server announced, and what it can therefore be told: the words of MAIL and RCPT.
 
-SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), BINARYMIME (RFC 3030). Content is never converted here: to
+SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689). Content is never converted here: to
 a server without 8BITMIME it goes unchanged, as the whole field does; without SMTPUTF8 domains become A-labels, and
 what has no such form is an ``objection``. Pure; the order of things is ``mtaq.smtp.client_session``'s.
 """
@@ -27,6 +27,7 @@ class Transaction:
         content: Without dot-stuffing; CRLF line ends unless *body* is ``binarymime``.
         body: Declared body type, or ``None``: then the content itself says whether it is 8-bit.
         smtputf8: It was submitted with SMTPUTF8.
+        requiretls: It may only go to servers that promise TLS on the rest of its way (RFC 8689).
     """
 
     reverse_path: Address | None
@@ -34,6 +35,7 @@ class Transaction:
     content: bytes
     body: Body | None = None
     smtputf8: bool = False
+    requiretls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class PeerExtensions:
     binarymime: bool = False
     starttls: bool = False
     dsn: bool = False
+    requiretls: bool = False
 
 
 def parse_extensions(lines: Sequence[str]) -> PeerExtensions:
@@ -74,11 +77,14 @@ def parse_extensions(lines: Sequence[str]) -> PeerExtensions:
         binarymime="BINARYMIME" in keywords,
         starttls="STARTTLS" in keywords,
         dsn="DSN" in keywords,
+        requiretls="REQUIRETLS" in keywords,
     )
 
 
 def objection(transaction: Transaction, peer: PeerExtensions) -> Reply | None:
     """Return why *peer* cannot be given *transaction*, in the words of a reply; ``None`` when it can."""
+    if transaction.requiretls and not peer.requiretls:
+        return reply(550, "5.7.30", "the mail host does not promise TLS on the rest of the way (REQUIRETLS)")
     if transaction.body == "binarymime" and not (peer.chunking and peer.binarymime):
         return reply(554, "5.6.1", "the mail host does not take binary content (BINARYMIME)")
     if peer.size_bytes is not None and len(transaction.content) > peer.size_bytes:
@@ -113,6 +119,8 @@ def _mail_command(transaction: Transaction, peer: PeerExtensions, utf8: bool) ->
         parts.append(b" BODY=8BITMIME")
     if utf8:
         parts.append(b" SMTPUTF8")
+    if transaction.requiretls:
+        parts.append(b" REQUIRETLS")
     parts.append(b"\r\n")
     return b"".join(parts)
 

@@ -656,6 +656,30 @@ async def test_verified_wants_a_certificate_for_the_host(authority, name, queue)
             assert (result["state"], result["result"]) == ("starttls", "error")
 
 
+@pytest.mark.parametrize("promised", [True, False])
+async def test_requiretls_goes_only_to_hosts_that_promise_it(authority, promised):
+    """RFC 8689 §4.2.1: a verified host that announces REQUIRETLS is told so with MAIL; any other ends it for good."""
+    extensions = b"250-mx\r\n250-STARTTLS\r\n250 REQUIRETLS\r\n" if promised else b"250-mx\r\n250 STARTTLS\r\n"
+    script = Script(tls=server_tls(authority, "mx.example.com"), replies={"EHLO": extensions})
+    async with relay(script, surroundings=trusting(authority), delivery_security="optional") as (world, mx):
+        await world.deliver(outbox_json(requiretls=True))
+        if promised:
+            assert world.result("success")["certificate"]["verified"] is True
+            assert mx.mail[0].commands[0].endswith(" REQUIRETLS")
+        else:
+            result = world.result("failure")
+            assert (result["code"], result["status"]) == (550, "5.7.30")
+            assert not mx.mail
+
+
+async def test_requiretls_is_never_sent_in_clear(authority):
+    """A host without STARTTLS does not get it, whatever the configuration would allow."""
+    async with relay(Script(), surroundings=trusting(authority), delivery_security="optional") as (world, mx):
+        await world.deliver(outbox_json(requiretls=True))
+        assert world.result("retry")["state"] == "starttls"
+        assert not mx.mail
+
+
 async def test_bytes_in_clear_behind_starttls_are_not_taken_for_tls(authority):
     """A man in the middle cannot put words into the session; opportunistic then goes in clear anew."""
     script = Script(tls=server_tls(authority, "mx"), replies={"STARTTLS": b"220 go\r\n250 SIZE 1\r\n"})
