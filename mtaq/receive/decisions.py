@@ -58,7 +58,7 @@ def _apply(decision: Decision, draft: Draft, name: str) -> None:
     if decision.message is not None:
         # Judged by whoever made the decision: these are addresses, and there is content.
         texts = decision.message["recipients"]
-        recipients = [parse_forward_path(text.encode(), strict=False, smtputf8=True) for text in texts]
+        recipients = [parse_forward_path(text.encode(), strict=False, smtputf8=True, bare=True) for text in texts]
         draft.change(decision.message, recipients)
 
 

@@ -8,7 +8,7 @@ properties, a hook answers, steps change it, recipients are split. A step that d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -104,10 +104,15 @@ class Draft:
         return cls(identity, now, inbox_properties(message), _recipients(transaction, identity), content)
 
     def with_copy_to(self, address: Address | None) -> list[InboxRecipient]:
-        """Return the recipients, and *address* as one more that the client does not see."""
+        """Return the recipients, and *address* as one more that the client does not see, nor ever hears of."""
         if address is None or not self.recipients:
             return self.recipients
-        return [*self.recipients, InboxRecipient(recipient_id(self.transaction_id, self._highest_number + 1), address)]
+        shared = self.properties.pop("dsn", None)  # what each has of its own must not stand beside it
+        if shared is not None:
+            self.recipients = [replace(one, properties={"dsn": shared, **one.properties}) for one in self.recipients]
+        number = self._highest_number + 1
+        copy = InboxRecipient(recipient_id(self.transaction_id, number), address, {"dsn": {"notify": "NEVER"}})
+        return [*self.recipients, copy]
 
     @property
     def _highest_number(self) -> int:

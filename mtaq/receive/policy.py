@@ -126,6 +126,8 @@ class PortPolicy:
                 max_size_bytes=self._max_size_bytes,
                 max_recipients=self.options.smtp_max_recipients,
                 strict_addresses=self.options.smtp_validate_address == "strict",
+                bare_senders=self.options.smtp_sender_domain == "any",
+                bare_recipients=self.options.smtp_recipient_domain == "any",
                 starttls=self._starttls,
                 timeout_s=self.options.smtp_timeout,
                 auth_mechanisms=self._mechanisms(),

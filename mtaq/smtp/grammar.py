@@ -85,20 +85,24 @@ def _split_path(match: re.Match[bytes] | None, strict: bool) -> tuple[bytes, byt
     return path, parameters or b""
 
 
-def parse_reverse_path(path: bytes, *, strict: bool, smtputf8: bool) -> Address | None:
+def parse_reverse_path(path: bytes, *, strict: bool, smtputf8: bool, bare: bool = False) -> Address | None:
     """
     Parse what stood in MAIL's angle brackets; ``None`` is the null reverse-path.
+
+    With *bare* a local-part alone is a path as well.
 
     Raises:
         NeedsSmtputf8: It is not ASCII and *smtputf8* is false.
         ValueError: It is not a path.
     """
-    return _parse_path(path, strict, smtputf8) if path else None
+    return _parse_path(path, strict, smtputf8, bare) if path else None
 
 
-def parse_forward_path(path: bytes, *, strict: bool, smtputf8: bool) -> Address:
+def parse_forward_path(path: bytes, *, strict: bool, smtputf8: bool, bare: bool = False) -> Address:
     """
     Parse what stood in RCPT's angle brackets, the bare ``postmaster`` included (RFC 5321 §4.1.1.3).
+
+    With *bare* any local-part alone is a path as well.
 
     Raises:
         NeedsSmtputf8: It is not ASCII and *smtputf8* is false.
@@ -106,10 +110,12 @@ def parse_forward_path(path: bytes, *, strict: bool, smtputf8: bool) -> Address:
     """
     if path.lower() == b"postmaster":
         return Address(path.decode("ascii"), "")
-    return _parse_path(path, strict, smtputf8)
+    return _parse_path(path, strict, smtputf8, bare)
 
 
-def _parse_path(path: bytes, strict: bool, smtputf8: bool) -> Address:
+def _parse_path(path: bytes, strict: bool, smtputf8: bool, bare: bool) -> Address:
+    if bare and path and b"@" not in path:
+        return _parse_path(path + b"@bare", strict, smtputf8, bare)._replace(domain="")
     try:
         text = path.decode("utf-8")
     except UnicodeDecodeError:

@@ -58,7 +58,9 @@ class EnvelopeCommands(SessionCore):
             return None
         try:
             parameters = parse_mail_parameters(text, self.options, secure=self.secure)
-            reverse_path = grammar.parse_reverse_path(path, strict=strict, smtputf8=parameters.smtputf8)
+            reverse_path = grammar.parse_reverse_path(
+                path, strict=strict, smtputf8=parameters.smtputf8, bare=self.options.bare_senders
+            )
         except BadParameter as error:
             self._error(error.reply)
         except grammar.NeedsSmtputf8:
@@ -97,7 +99,9 @@ class EnvelopeCommands(SessionCore):
         assert self.transaction is not None
         try:
             dsn = parse_rcpt_parameters(text, self.options)
-            forward_path = grammar.parse_forward_path(path, strict=strict, smtputf8=self.transaction.smtputf8)
+            forward_path = grammar.parse_forward_path(
+                path, strict=strict, smtputf8=self.transaction.smtputf8, bare=self.options.bare_recipients
+            )
         except BadParameter as error:
             self._error(error.reply)
         except grammar.NeedsSmtputf8:

@@ -21,6 +21,8 @@ class SessionOptions:
         max_size_bytes: Largest content; announced by SIZE.
         max_recipients: Forward-paths accepted in one transaction; at least 100 (RFC 5321 §4.5.3.1.8).
         strict_addresses: ``False`` for ``smtp-validate-address: loose``; see ``mtaq.smtp.grammar``.
+        bare_senders: Take a reverse-path without a domain.
+        bare_recipients: Take any forward-path without a domain, not ``postmaster`` alone.
         starttls: Offer STARTTLS as long as the session is not secure.
         max_line_bytes: Longest command line, CRLF included. RFC 5321 §4.5.3.1.4 wants 512 and each extension adds to
             it: with all that are registered a line stays below 2048, which Postfix allows too.
@@ -40,6 +42,8 @@ class SessionOptions:
     max_recipients: int
     strict_addresses: bool
     starttls: bool
+    bare_senders: bool = False
+    bare_recipients: bool = False
     max_line_bytes: int = 2048
     max_errors: int = 20
     timeout_s: float = 300

@@ -68,7 +68,7 @@ def test_a_running_instance_takes_what_it_can():
 
 
 def test_reception_and_delivery_change_live():
-    """All options of reception and delivery take effect at once, but for certificates' paths, closed ports and new queues."""
+    """All options of reception and delivery change at once, but for certificates' paths, closed ports, new queues."""
     rows = (*SECTION_OPTIONS["reception"], *SECTION_OPTIONS["deliver"])
     assert {row.key for row in rows if not row.reload} == {
         "smtp-certificate", "smtp-key", "smtp-enabled", "smtp-archive",

@@ -219,3 +219,19 @@ def test_brackets_may_be_left_out_in_loose_only() -> None:
     for argument in (b"TO:", b"TO:<a@b", b"TO:a@b>", b"TO:<a@b>c", b'TO:"a b', b"a@b"):
         with pytest.raises(ValueError, match="colon"):
             split_forward_path(argument, strict=False)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_local_part_alone_is_a_path_where_that_is_wanted(strict: bool) -> None:
+    """Nothing else is forgiven; the null reverse-path and whole addresses stay what they are."""
+    known = {"strict": strict, "smtputf8": False}
+    assert parse_reverse_path(b"ada", **known, bare=True) == Address("ada", "")
+    assert parse_forward_path(b"ada.l", **known, bare=True) == Address("ada.l", "")
+    assert parse_reverse_path(b"", **known, bare=True) is None
+    assert parse_forward_path(b"ada@b.test", **known, bare=True) == Address("ada", "b.test")
+    for path in (b"a<b", b"x" * 600, b"ada@", b"@", b"a\x00", b"\xc3\xa4"):
+        with pytest.raises(ValueError):  # noqa: PT011 - any will do
+            parse_forward_path(path, **known, bare=True)
+    for parse in (parse_reverse_path, parse_forward_path):
+        with pytest.raises(ValueError, match="local-part@domain"):
+            parse(b"ada", **known)
