@@ -90,6 +90,12 @@ def test_services_run_with_no_more_than_they_need(name: str, file: dict[str, Any
         assert any(f"uid={UID}" in folder for folder in service["tmpfs"] if folder.startswith("/run/mtaq"))
 
 
+@programs
+def test_orphans_are_collected(name: str, file: dict[str, Any]) -> None:
+    """An init process is there for what killed programs of operators leave behind: mtaq collects its children only."""
+    assert name == "sink" or file["services"][name]["init"] is True
+
+
 def test_consumer_script_is_in_the_image() -> None:
     """The consumer's command is a script that the Dockerfile copies there."""
     command, path = BASE["services"]["consumer"]["entrypoint"]
