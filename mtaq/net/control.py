@@ -31,7 +31,7 @@ class Control:
 
     @classmethod
     async def open(cls, fd: int) -> Control:
-        """Take over the descriptor *fd*, one end of a socket pair."""
+        """Take over the descriptor *fd*, one end of a socket pair; no program that we start inherits it."""
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
         os.set_inheritable(fd, False)

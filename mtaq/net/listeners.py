@@ -35,12 +35,14 @@ class Listener:
     @classmethod
     def from_fd(cls, fd: int, *, implicit_tls: bool = False) -> Self:
         """
-        Take over the inherited listening socket *fd*.
+        Take over the inherited listening socket *fd*; no program that we start inherits it in turn.
 
         Raises:
             OSError: It is not a socket.
         """
-        return cls._of(socket.socket(fileno=fd), implicit_tls)
+        sock = socket.socket(fileno=fd)
+        sock.set_inheritable(False)
+        return cls._of(sock, implicit_tls)
 
     @classmethod
     def _of(cls, sock: socket.socket, implicit_tls: bool) -> Self:

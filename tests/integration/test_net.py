@@ -382,9 +382,12 @@ def test_listen_on_all_addresses() -> None:
 
 
 def test_listen_and_hand_down() -> None:
-    """A listener that another process inherits by its descriptor has the same address and accepts."""
+    """A listener that another process inherits by its descriptor has the same address, accepts, and goes no further."""
     first, second = listen(["127.0.0.1", "127.0.0.2"], [0], implicit_tls=True)
-    inherited = Listener.from_fd(os.dup(first.sock.fileno()), implicit_tls=True)
+    handed_down = os.dup(first.sock.fileno())
+    os.set_inheritable(handed_down, True)
+    inherited = Listener.from_fd(handed_down, implicit_tls=True)
+    assert not inherited.sock.get_inheritable()
     assert (inherited.ip, inherited.port, inherited.implicit_tls) == ("127.0.0.1", first.port, True)
     assert str(second) == f"127.0.0.2:{second.port}"
     first.sock.close()
