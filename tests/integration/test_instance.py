@@ -334,7 +334,15 @@ def test_a_reload_with_the_running_certificate_gone_leaves_no_orphan(relay: Rela
     relay.write_configuration()
     old.unlink()
     relay.process.send_signal(signal.SIGHUP)
-    [refused] = wait_until(lambda: relay.events("config.refused"), "the worker's word")
+
+    def told() -> bool:
+        with Wire(relay.port) as client:
+            client.say("EHLO client.test")
+            assert client.say("STARTTLS").startswith("220")
+        return bool(relay.events("certificate.refused"))
+
+    wait_until(told, "the worker's word")
+    [refused] = relay.events("certificate.refused")
     assert str(old) in refused["error"]
     assert relay.greeting().startswith("220")
     [pid] = relay.worker_pids("receive")

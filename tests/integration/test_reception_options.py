@@ -62,7 +62,7 @@ def dialog(port: int, *lines: str) -> list[str]:
 
 
 async def test_domains_are_looked_up_on_the_port_that_demands_it(front: Front) -> None:
-    """What exists is taken, what does not or takes no mail is refused, silence is for later; the other port asks none."""
+    """What exists is taken, what does not or takes no mail is refused, silence is for later; elsewhere nobody asks."""
     answers = {
         "good.test": "250 2.1.0", "address.test": "250 2.1.0", "nowhere.test": "550 5.1.8", "null.test": "550 5.1.8",
         "silent.test": "451 4.4.3", "[192.0.2.1]": "250 2.1.0",
