@@ -246,6 +246,16 @@ def check_proxies(draft: Draft, findings: Findings) -> None:
         findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
 
 
+def check_greeting(draft: Draft, findings: Findings) -> None:
+    """Nobody is cut as silent while it waits to be greeted."""
+    for port, options in draft.open_ports():
+        if options.smtp_greeting_delay >= options.smtp_timeout:
+            problem = (
+                f"port {port} ends sessions after {options.smtp_timeout} s (smtp-timeout); expected less than that"
+            )
+            draft.blame(findings, problem, "smtp-greeting-delay", port=port)
+
+
 def check_connections(draft: Draft, findings: Findings) -> None:
     """No side's cap is above that of both together."""
     listen = draft.settings.listen
@@ -300,6 +310,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = 
     (("user",), check_user),
     (("smtp-enabled", *_QUEUES, "smtp-range", "smtp-relay"), check_open_relay),
     (("smtp-proxy",), check_proxies),
+    (("smtp-enabled", "smtp-greeting-delay", "smtp-timeout"), check_greeting),
     (
         (*_QUEUES, "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead"),
         check_queues,

@@ -12,7 +12,16 @@ from mtaq.config.logins import Login, logins, mask_logins
 from mtaq.config.mailboxes import Archive, archive, cipher_string, reverse_paths, tags
 from mtaq.config.option import option
 from mtaq.config.ranges import Ranges
-from mtaq.config.values import absolute_path, boolean, byte_count, choice, integer, optional, seconds
+from mtaq.config.values import (
+    absolute_path,
+    boolean,
+    byte_count,
+    choice,
+    integer,
+    optional,
+    seconds,
+    seconds_or_zero,
+)
 from mtaq.model.address import Address
 
 Strictness = Literal["strict", "loose"]
@@ -162,14 +171,19 @@ class ReceiveOptions:
         doc="Recipients of one mail transaction; more get `452 4.5.3`.")
     smtp_protection: bool = option(
         boolean, "true", per_port=True, reload=True,
-        doc="Refuse clients on the blocked list (`mtaq block`) with `554 5.7.1`, and let it grow by itself: failed logins "
-            "(`smtp-auth-failures`) and repeated abuse of the protocol block a client for ten minutes.")
+        doc="Refuse clients on the blocked list (`mtaq block`) with `554 5.7.1`, and let it grow by itself: failed "
+            "logins (`smtp-auth-failures`) and repeated abuse of the protocol block a client for ten minutes.")
     smtp_timeout: int = option(
         seconds, "300", unit="seconds", per_port=True, reload=True, rfc="RFC 5321 §4.5.3.2.7",
         doc="Longest silence inside a session before `421 4.4.2` is sent.")
     smtp_session_timeout: int = option(
         seconds, "3600", unit="seconds", per_port=True, reload=True,
         doc="Longest duration of a session, so that one that trickles ends as well.")
+    smtp_greeting_delay: int = option(
+        seconds_or_zero, "0", unit="seconds", per_port=True, reload=True, rfc="RFC 5321 §4.3.1", example="2",
+        doc="How long clients wait for their greeting, so that those that speak before it show themselves; they get "
+            "`554 5.5.1`. Never under `smtp-secure-port` nor behind a proxy. With 0 only those are refused that have "
+            "spoken by the time they are accepted.")
     smtp_max_hops: int = option(
         integer(1, 1000), "50", reload=True, rfc="RFC 5321 §6.3",
         doc="Received fields in a message; more is taken for a loop and gets `554 5.4.6`.")

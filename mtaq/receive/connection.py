@@ -70,6 +70,8 @@ class SmtpConnection(SMTP):
         slot: int | None,
         session_id: str,
         header: ProxyHeader | None = None,
+        *,
+        spoke_early: bool = False,
     ) -> None:
         self.loop = service.loop
         self.event_handler = service
@@ -84,6 +86,8 @@ class SmtpConnection(SMTP):
         self.policy = policy
         self._slot = slot
         self._header = header
+        self._spoke_early = spoke_early
+        self._greeting: asyncio.TimerHandle | None = None
         self._proxy: tuple[str, int] | None = None
         self._remote: tuple[str, int] | None = None
         self._local = ("", 0)
@@ -121,16 +125,19 @@ class SmtpConnection(SMTP):
         self._service.opened(self)
         is_proxy = self._header is not None and self._header.is_local
         refusal = self._service.refuse_connection(self.policy, self._remote[0], self._slot, is_proxy=is_proxy)
-        if refusal is None:
-            self.smtp.greet()
+        if refusal is not None or self._spoke_early:
+            self._turn_away(refusal or codes.EARLY_TALKER)
+        elif self.policy.options.smtp_greeting_delay and self.tls is None and self._header is None:
+            self._greeting = self.loop.call_later(self.policy.options.smtp_greeting_delay, self._greet)
         else:
-            self._service.refused(self, refusal)
-            self.smtp.refuse(refusal)
-        self._flush()
+            self._greet()
 
     def data_received(self, data: bytes) -> None:
         """Hand the client's bytes to the session, and carry its answers back."""
         self._heard_at = self.loop.time()
+        if self._greeting is not None:
+            self._turn_away(codes.EARLY_TALKER)
+            return
         self.smtp.receive_data(data)
         if self.smtp.in_content:
             self._phase_bytes += len(data)
@@ -149,6 +156,8 @@ class SmtpConnection(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection; its publish, if any, runs on and keeps the slot. May be called twice."""
         self.transport = None
+        if self._greeting is not None:
+            self._greeting.cancel()
         if self._task is None:
             self._holding.release()
         self._service.closed(self, error)
@@ -225,6 +234,17 @@ class SmtpConnection(SMTP):
         self.finish(codes.TIMEOUT)
 
     # Carrying.
+
+    def _greet(self) -> None:
+        self._greeting = None
+        self.smtp.greet()
+        self._flush()
+
+    def _turn_away(self, refusal: Reply) -> None:
+        """Say *refusal* in place of the greeting, and close."""
+        self._service.refused(self, refusal)
+        self.smtp.refuse(refusal)
+        self._flush()
 
     def _advance(self) -> None:
         if not self._is_open:

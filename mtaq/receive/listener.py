@@ -6,6 +6,9 @@ before the handshake: a connection without a slot must not linger.
 
 A peer that is a trusted proxy begins with a PROXY header, on every port; its client's address is the one that counts
 from then on. Whoever sends none in time, or one that is wrong, is closed without a word.
+
+In clear and without a proxy nothing may come from a client before it is greeted; whoever serves it is told when
+something did.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ HEADER_S = 5.0
 #: The same for a proxy that has no slot, and must not linger; its client is told 421 if the header comes.
 HEADER_WITHOUT_SLOT_S = 1.0
 
+#: What is taken of words that come before the greeting.
+EARLY_BYTES = 4096
+
 
 class Handshake(NamedTuple):
     """How TLS is begun with the next client.
@@ -50,13 +56,25 @@ def is_secured(transport: asyncio.BaseTransport | None) -> bool:
     return transport is not None and transport.get_extra_info("ssl_object") is not None
 
 
+def has_spoken(client: socket.socket) -> bool:
+    """
+    Has *client*, non-blocking, said something before its greeting (RFC 5321 §4.3.1)?
+
+    Its words are taken, for nobody wants them: left in the kernel, they would have the close cut off our reply.
+    """
+    try:
+        return bool(client.recv(EARLY_BYTES))
+    except OSError:  # nothing is there; or it went away, which whoever serves it will notice
+        return False
+
+
 class Acceptor:
     """Accepts on one listening socket."""
 
     def __init__(
         self,
         sock: socket.socket,
-        make_protocol: Callable[[int | None, ProxyHeader | None], asyncio.BaseProtocol],
+        make_protocol: Callable[[int | None, ProxyHeader | None, bool], asyncio.BaseProtocol],
         *,
         slots: Slots,
         is_proxy: Callable[[str], bool],
@@ -69,7 +87,8 @@ class Acceptor:
         Accept on *sock*, bound and listening.
 
         Args:
-            make_protocol: Makes what serves a client, from its slot and from what its proxy said of it.
+            make_protocol: Makes what serves a client, from its slot, from what its proxy said of it, and from whether
+                it has spoken already.
             is_proxy: Is the peer with this IP a proxy whose header counts?
             admits: May the client with this IP, which has that slot, begin a handshake?
             header_refused: Told IP and port of a proxy that was closed for its header, and why.
@@ -178,7 +197,8 @@ class Acceptor:
             self._turn_away(client, slot)
 
     async def _open(self, client: socket.socket, slot: int | None, header: ProxyHeader | None) -> None:
-        protocol = self._make_protocol(slot, header)
+        spoke_early = self._handshake is None and header is None and has_spoken(client)
+        protocol = self._make_protocol(slot, header, spoke_early)
         try:
             if self._handshake is None:
                 await self._loop.connect_accepted_socket(lambda: protocol, client)

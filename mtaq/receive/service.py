@@ -204,9 +204,9 @@ class ReceptionService:
     def _handshake(self, port: int) -> Handshake:
         return Handshake(self._tls[port].context, self._policies[port].handshake_timeout_s)
 
-    def _connection(self, port: int, slot: int | None, header: ProxyHeader | None) -> SmtpConnection:
+    def _connection(self, port: int, slot: int | None, header: ProxyHeader | None, spoke_early: bool) -> SmtpConnection:
         session_id = f"{self._session_prefix}-{next(self._session_numbers)}"
-        return SmtpConnection(self, self._policies[port], slot, session_id, header)
+        return SmtpConnection(self, self._policies[port], slot, session_id, header, spoke_early=spoke_early)
 
     def _header_refused(self, peer_ip: str, peer_port: int, reason: str) -> None:
         PROXY_HEADERS_REFUSED.inc()

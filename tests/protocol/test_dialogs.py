@@ -11,7 +11,8 @@ from mtaq.smtp import codes, server_session
 from tests.support.dialog import SessionTransport, read_dialog, run_dialog
 
 SMTP = Path(server_session.__file__).parent
-DIALOGS = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
+FILES = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
+DIALOGS = [path for path in FILES if read_dialog(path).only != "direct"]
 
 
 @pytest.mark.parametrize("path", DIALOGS, ids=lambda path: path.stem)

@@ -31,8 +31,9 @@ from tests.unit.receive.fakes import Counts, Names, State, event_log, facilities
 
 FILES = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
 #: Those that say of themselves that a refused sender cannot be arranged over a socket are left to the session's tests.
-DIALOGS = [path for path in FILES if not read_dialog(path).only_session]
+DIALOGS = [path for path in FILES if not read_dialog(path).only]
 PLAIN_DIALOGS = [path for path in DIALOGS if read_dialog(path).tls != "always"]
+DIRECT_DIALOGS = [path for path in FILES if read_dialog(path).only == "direct"]
 TLS_DIALOGS = [path for path in DIALOGS if read_dialog(path).tls != "never"]
 #: What a proxy says of a client at 127.0.0.9, in both versions.
 HEADERS = {
@@ -94,13 +95,16 @@ class DialogLogins:
 class DialogPolicy(PortPolicy):
     """What a dialog may rely on: everybody may connect, its options hold, ``refused`` and ``later`` are refused."""
 
-    def __init__(self, options: SessionOptions, proxy: str) -> None:
-        super().__init__(
-            settings(smtp_range="127.0.0.0/8", smtp_proxy=proxy, smtp_auth_failures="1000").receive(25), port=25,
-            hostnames=Names(), broker_max_bytes=None, starttls=options.starttls, hook=DialogHook(),
-            logins=DialogLogins(),
+    def __init__(self, dialog: Dialog, proxy: str) -> None:
+        given = settings(
+            smtp_range="127.0.0.0/8", smtp_proxy=proxy, smtp_auth_failures="1000",
+            smtp_greeting_delay="20" if dialog.only == "direct" else "0",
         )  # fmt: skip
-        self._dialog = options
+        super().__init__(
+            given.receive(25), port=25, hostnames=Names(), broker_max_bytes=None, starttls=dialog.options.starttls,
+            hook=DialogHook(), logins=DialogLogins(),
+        )  # fmt: skip
+        self._dialog = dialog.options
 
     def session_options(self, local_ip: str, remote_ip: str, *, logged_in: bool) -> SessionOptions:
         """The dialog's."""
@@ -183,7 +187,7 @@ async def connected(
     )  # fmt: skip
     misdeeds = Misdeeds(counts=Counts(), state=State(), now=lambda: 0.0)
     service.logins = LoginDesk(misdeeds=misdeeds, events=event_log()[0], failure_delay_s=0)
-    policy = DialogPolicy(dialog.options, "127.0.0.1" if header else "")
+    policy = DialogPolicy(dialog, "127.0.0.1" if header else "")
     tls = ServerTls(TlsOptions(certificate=pem, key=pem), events=event_log()[0])
     service.start([Port(sock=listener.sock, number=25, policy=policy, tls=tls, implicit_tls=implicit_tls)])
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
@@ -198,7 +202,7 @@ async def connected(
         listener.sock.close()
 
 
-@pytest.mark.parametrize("path", PLAIN_DIALOGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PLAIN_DIALOGS + DIRECT_DIALOGS, ids=lambda path: path.stem)
 async def test_dialog_over_a_plain_connection(
     path: Path, authority: tuple[Path, ssl.SSLContext], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ A dialog file is read line by line::
 
     # options: strict_addresses=false max_size_bytes=100     (overrides of ``DEFAULT_OPTIONS``)
     # only: session                                          (cannot be arranged over a socket)
+    # only: direct                                           (in clear and without a proxy, where greetings are delayed)
     # tls: always                                            (begins inside TLS; ``never``: begins in clear)
     C: EHLO client.test          send this line and CRLF; UTF-8
     C! "a\\nb\\r\\n.\\r\\n"          send exactly these octets, a Python bytes literal without its b
@@ -84,7 +85,7 @@ class Dialog(NamedTuple):
     """A dialog file, read."""
 
     options: SessionOptions
-    only_session: bool
+    only: str
     tls: str
     steps: tuple[Step, ...]
 
@@ -92,20 +93,21 @@ class Dialog(NamedTuple):
 def read_dialog(path: Path) -> Dialog:
     """Read a dialog file."""
     overrides: dict[str, object] = {}
-    only_session, tls = False, "either"
+    only, tls = "", "either"
     steps: list[Step] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if line.startswith("# options:"):
             pairs = (word.partition("=") for word in line.removeprefix("# options:").split())
             overrides = {key: _value(text) for key, _, text in pairs}
-        elif line == "# only: session":
-            only_session = True
+        elif line.startswith("# only:"):
+            only = line.removeprefix("# only:").strip()
+            assert only in ("session", "direct"), path
         elif line.startswith("# tls:"):
             tls = line.removeprefix("# tls:").strip()
             assert tls in ("always", "never"), path
         elif line and not line.startswith("#"):
             steps.append(Step(line[:2], line[2:].removeprefix(" "), number))
-    return Dialog(_options(overrides), only_session, tls, tuple(steps))
+    return Dialog(_options(overrides), only, tls, tuple(steps))
 
 
 def _value(text: str) -> object:

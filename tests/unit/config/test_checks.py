@@ -218,3 +218,10 @@ def test_an_archive_queue_is_one_of_its_own(queue):
     """Copies in a queue that somebody works on would be delivered, or worked on twice."""
     assert "expected one of its own" in mistakes(f"smtp-archive={queue}")[0]
     assert loaded("smtp-archive=journal")
+
+
+def test_nobody_is_cut_while_it_waits_to_be_greeted():
+    """The greeting comes before the time-out of the session, on each port."""
+    assert loaded("smtp-greeting-delay=299").reception.smtp_greeting_delay == 299
+    assert "expected less than that" in mistakes("smtp-greeting-delay=300")[0]
+    assert mistakes("smtp-greeting-delay=20", "smtp-timeout@25=20")[0].startswith("smtp-greeting-delay: port 25 ")

@@ -6,11 +6,14 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from mtaq.receive.connection import SmtpConnection
 from mtaq.receive.intake import IntakeOptions
 from mtaq.receive.policy import PortPolicy
+from mtaq.receive.proxy import ProxyHeader
 from mtaq.receive.service import ReceptionService
-from tests.unit.receive.fakes import Lines, ManualBroker, event_log, facilities, policy
+from tests.unit.receive.fakes import Lines, ManualBroker, State, event_log, facilities, policy
 
 TRANSACTION = b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<grace@example.com>\r\nDATA\r\nSubject: a\r\n\r\nb\r\n.\r\n"
 
@@ -79,19 +82,32 @@ class Scene:
     broker: ManualBroker = field(default_factory=ManualBroker)
     slots: FreeSlots = field(default_factory=FreeSlots)
     client: Client = field(default_factory=Client)
+    state: State = field(default_factory=State)
     lines: Lines = field(init=False)
     service: ReceptionService = field(init=False)
     connection: SmtpConnection = field(init=False)
 
     def open(self, port_policy: PortPolicy | None = None) -> Scene:
         """Connect the client."""
+        self.prepare()
+        return self.connect(port_policy)
+
+    def prepare(self) -> Scene:
+        """Set up the service."""
         events, self.lines = event_log()
         self.service = ReceptionService(
             IntakeOptions(inbox="inbox", server_id="test", broker_max_bytes=None),
-            facilities(self.broker, self.slots, events), slot_wait_s=0,
+            facilities(self.broker, self.slots, events, state=self.state), slot_wait_s=0,
         )  # fmt: skip
+        return self
+
+    def connect(
+        self, port_policy: PortPolicy | None = None, header: ProxyHeader | None = None, *, spoke_early: bool = False
+    ) -> Scene:
+        """Connect a client, the first one or another."""
+        self.client = Client()
         chosen = port_policy or policy(smtp_range="127.0.0.0/8", smtp_hostname="relay.test")
-        self.connection = SmtpConnection(self.service, chosen, 7, "s-1")
+        self.connection = SmtpConnection(self.service, chosen, 7, "s-1", header, spoke_early=spoke_early)
         self.connection.connection_made(self.client)
         return self
 
@@ -193,3 +209,77 @@ async def test_replies_that_nobody_reads_do_not_pile_up() -> None:
         scene.connection.resume_writing()
     assert scene.client.heard.count(b"250-ENHANCEDSTATUSCODES\r\n") == 5_000
     assert scene.client.heard.endswith(b"221 2.0.0 goodbye\r\n")
+
+
+PATIENT = {"smtp_range": "127.0.0.0/8", "smtp_greeting_delay": "100"}
+
+
+async def test_a_client_that_spoke_before_it_was_served_is_told_and_closed() -> None:
+    """An early talker gets 554 5.5.1 in place of the greeting, and the log has the refusal."""
+    scene = Scene().prepare().connect(spoke_early=True)
+    assert scene.client.heard.startswith(b"554 5.5.1 ")
+    assert scene.client.closed
+    [line] = [record for record in scene.lines.records if record["event"] == "session.refused"]
+    assert (line["reply_code"], line["enhanced_code"]) == (554, "5.5.1")
+
+
+async def test_who_may_not_connect_is_told_so_whatever_it_said() -> None:
+    """The range counts before manners do."""
+    scene = Scene().prepare().connect(policy(smtp_range="192.0.2.1"), spoke_early=True)
+    assert scene.client.heard.startswith(b"554 5.7.1 ")
+
+
+async def test_early_talkers_end_on_the_blocked_list() -> None:
+    """Ten sessions that began with an early talker block the client."""
+    scene = Scene().prepare()
+    for _ in range(10):
+        assert scene.state.added == []
+        scene.connect(spoke_early=True)
+        scene.connection.connection_lost(None)
+        await asyncio.gather(*scene.service._tasks)
+    assert scene.state.added == [("127.0.0.1/32", "10 sessions with protocol abuse")]
+
+
+async def test_a_client_that_speaks_while_it_waits_for_the_greeting_is_told() -> None:
+    """With a delay nothing is said at first; who speaks meanwhile gets 554 5.5.1, and is never greeted."""
+    scene = Scene().open(policy(**PATIENT))
+    assert scene.client.heard == b""
+    scene.connection.data_received(b"EHLO client.test\r\n")
+    assert scene.client.heard.startswith(b"554 5.5.1 ")
+    assert scene.client.heard.count(b"\r\n") == 1
+    assert scene.client.closed
+
+
+async def test_a_client_that_goes_while_it_waits_for_the_greeting_leaves_nothing() -> None:
+    """Its slot is free, and the timer of its greeting is gone."""
+    scene = Scene().open(policy(**PATIENT))
+    timer = scene.connection._greeting
+    assert timer is not None
+    scene.connection.connection_lost(None)
+    assert timer.cancelled()
+    assert scene.slots.released == [7]
+
+
+async def test_a_client_that_waits_for_the_greeting_is_told_when_we_stop() -> None:
+    """The end of the service reaches also whoever was not greeted yet."""
+    scene = Scene().open(policy(**PATIENT))
+    await scene.service.stop(0)
+    assert scene.client.heard.startswith(b"421 4.3.2 ")
+
+
+@pytest.mark.parametrize("source", [None, ("127.0.0.9", 40112)], ids=["for itself", "for a client"])
+async def test_behind_a_proxy_the_greeting_comes_at_once(source: tuple[str, int] | None) -> None:
+    """What a proxy does before the greeting says nothing of its client."""
+    header = ProxyHeader(source=source, destination=source, is_local=source is None)
+    scene = Scene().prepare().connect(policy(**PATIENT), header)
+    assert scene.client.heard.startswith(b"220 ")
+
+
+async def test_the_greeting_comes_after_its_delay() -> None:
+    """Who is silent until then is greeted and served."""
+    scene = Scene().open(policy(**PATIENT))
+    assert scene.connection._greeting is not None
+    scene.connection._greeting._run()
+    assert scene.client.heard.startswith(b"220 ")
+    scene.connection.data_received(b"EHLO client.test\r\n")
+    assert b"250-" in scene.client.heard

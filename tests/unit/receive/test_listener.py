@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ async def acceptor() -> Acceptor:
     """The acceptor of a full instance."""
     with socket.socket() as sock:
         return Acceptor(
-            sock, lambda _slot, _header: asyncio.Protocol(), slots=NoSlots(), is_proxy=lambda _ip: False,
+            sock, lambda _slot, _header, _early: asyncio.Protocol(), slots=NoSlots(), is_proxy=lambda _ip: False,
             admits=lambda _ip, _slot: True, header_refused=lambda _ip, _port, _reason: None, handshake=None, wait_s=5,
         )  # fmt: skip
 
@@ -94,6 +95,7 @@ class Door:
 
     Attributes:
         served: Slot, header and first words of each client.
+        early: Of each client, whether it had spoken when it was accepted.
         asked: Addresses asked about before a handshake.
         refused: Peers closed for their header.
     """
@@ -105,6 +107,7 @@ class Door:
     served: asyncio.Queue[tuple[int | None, ProxyHeader | None, bytes]] = field(default_factory=asyncio.Queue)
     refused: asyncio.Queue[tuple[str, str]] = field(default_factory=asyncio.Queue)
     asked: list[tuple[str, int]] = field(default_factory=list)
+    early: asyncio.Queue[bool] = field(default_factory=asyncio.Queue)
 
     def open(self) -> None:
         """Accept."""
@@ -112,13 +115,18 @@ class Door:
         self.sock.listen()
         self.sock.setblocking(False)
         self.acceptor = Acceptor(
-            self.sock, lambda slot, header: Greeter(self, slot, header), slots=self.slots,
+            self.sock, self.greeter, slots=self.slots,
             is_proxy=lambda ip: ip == PROXY, admits=self.admits,
             header_refused=lambda ip, _port, reason: self.refused.put_nowait((ip, reason)),
             handshake=(lambda: self.handshake) if self.handshake else None, wait_s=0,
         )  # fmt: skip
         self.port = self.sock.getsockname()[1]
         self.acceptor.start()
+
+    def greeter(self, slot: int | None, header: ProxyHeader | None, spoke_early: bool) -> Greeter:
+        """Serve a client."""
+        self.early.put_nowait(spoke_early)
+        return Greeter(self, slot, header)
 
     def admits(self, ip: str, slot: int) -> bool:
         """Those who are welcome."""
@@ -188,8 +196,34 @@ async def test_a_proxy_tells_its_client_and_the_rest_is_the_session(door: Door) 
 
 async def test_a_header_of_anybody_else_is_what_the_client_said(door: Door) -> None:
     """Whoever is no proxy has no header: its bytes reach the session."""
-    with door.knock(HONEST, V1):
+    with door.knock(HONEST, b"") as client:
+        assert not await door.early.get()
+        client.send(V1)
         assert (await door.served.get())[1:] == (None, V1)
+
+
+async def test_who_speaks_before_it_is_served_is_found_out(door: Door) -> None:
+    """Words that were there when the client was accepted are told, and taken: nobody is handed them."""
+    with door.knock(HONEST, b"EHLO client.test\r\n") as client:
+        assert await door.early.get()
+        client.send(b"NOOP\r\n")
+        assert (await door.served.get())[2] == b"NOOP\r\n"
+
+
+async def test_who_is_gone_has_not_spoken(door: Door) -> None:
+    """The end of a connection is no word, however it ends."""
+    with door.knock(HONEST, b"") as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with door.knock(HONEST, b"") as client:
+        client.shutdown(socket.SHUT_WR)
+        assert [await door.early.get(), await door.early.get()] == [False, False]
+
+
+async def test_behind_a_proxy_words_may_come_with_the_header(door: Door) -> None:
+    """What a proxy had in hand when it connected is not held against its client."""
+    for header in (V1, LOCAL):
+        with door.knock(PROXY, header + b"EHLO client.test\r\n"):
+            assert not await door.early.get()
 
 
 @pytest.mark.parametrize("words", [b"EHLO client.test\r\n", b"PROXY TCP4 1.2.3.4\r\n"])
@@ -212,7 +246,9 @@ async def test_a_silent_proxy_is_closed_in_time(door: Door, monkeypatch: pytest.
 
 async def test_waiting_for_a_header_takes_a_slot(door: Door) -> None:
     """Proxies that are slow count like everybody else."""
-    with door.knock(PROXY, V1[:20]), door.knock(PROXY, b""), door.knock(HONEST, b"x"):
+    with door.knock(PROXY, V1[:20]), door.knock(PROXY, b""), door.knock(HONEST, b"") as client:
+        await door.early.get()
+        client.send(b"x")
         assert (await door.served.get())[0] is None
         assert len(door.slots.taken) == 2
 
@@ -266,6 +302,7 @@ async def test_header_and_client_hello_may_share_a_segment(secure_door: Door) ->
         await loop.sock_sendall(client, outgoing.read())
         slot, header, words = await secure_door.served.get()
         assert (header, words) == (HEADER, b"EHLO client.test\r\n")
+        assert not secure_door.early.get_nowait()
         assert secure_door.asked == [("192.0.2.1", slot)]
 
 
