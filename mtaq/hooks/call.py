@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mtaq.hooks.answer import judge
@@ -46,11 +47,9 @@ class Call:
         decision, outcome = await self._ask(point, data, began)
         CALLS.labels(self.code.label, point, outcome).inc()
         SECONDS.labels(self.code.label, point).observe(time.perf_counter() - began)
-        if outcome == "dropped":
-            self._events.message_dropped(**self._facts(point, data, began))
-        elif outcome == "changed":
+        if outcome == "changed":
             self._events.message_changed(**self._facts(point, data, began))
-        return decision
+        return replace(decision, decided_by=self.code.label)
 
     async def _ask(self, point: Point, data: Mapping[str, Any], began: float) -> tuple[Decision, str]:
         try:

@@ -29,6 +29,7 @@ class Decision:
         status: Enhanced status code (RFC 3463) that fits the code.
         text: Text of the reply.
         message: The whole JSON as it is from now on; ``None`` when nothing was changed.
+        decided_by: Whose decision it is, as logs name it; empty until that is known.
     """
 
     action: Action
@@ -36,6 +37,7 @@ class Decision:
     status: str = "2.0.0"
     text: str = "ok"
     message: dict[str, Any] | None = field(default=None, repr=False)
+    decided_by: str = field(default="", compare=False)
 
     @property
     def reply(self) -> Reply:

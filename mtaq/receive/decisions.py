@@ -5,7 +5,7 @@ The code never fails here: whatever goes wrong in it arrives as a transient refu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from mtaq.model.address import address_text
 from mtaq.model.decision import Decision
@@ -44,17 +44,18 @@ async def decide_message(draft: Draft, facts: SessionFacts) -> None:
     """
     policy = facts.policy
     if policy.hook is not None:
-        _apply(await policy.hook.message(draft.to_json()), draft, "smtp-hook")
+        _apply(await policy.hook.message(draft.to_json()), draft, "message")
     if policy.pipeline is not None:
-        _apply(await policy.pipeline.run(draft.to_json()), draft, "smtp-pipeline")
+        _apply(await policy.pipeline.run(draft.to_json()), draft, "pipeline")
 
 
-def _apply(decision: Decision, draft: Draft, name: str) -> None:
+def _apply(decision: Decision, draft: Draft, point: Literal["message", "pipeline"]) -> None:
     if decision.action == "drop":
-        raise Dropped(name)
+        raise Dropped(decision.decided_by, point)
     refusal = _refusal(decision)
     if refusal is not None:
-        raise Refusal(refusal, stage="hook", reason=f"{name}: {refusal.text}")
+        key = "smtp-hook" if point == "message" else "smtp-pipeline"
+        raise Refusal(refusal, stage="hook", reason=f"{key}: {refusal.text}")
     if decision.message is not None:
         # Judged by whoever made the decision: these are addresses, and there is content.
         texts = decision.message["recipients"]

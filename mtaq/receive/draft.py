@@ -54,7 +54,17 @@ class Refusal(Exception):
 
 
 class Dropped(Exception):
-    """The message is taken and goes nowhere, because the operator's own code said so; the text names the step."""
+    """The message is taken and goes nowhere, because the operator's own code said so.
+
+    Attributes:
+        hook: Which code, without its password.
+        point: Where it was asked: ``message`` or ``pipeline``.
+    """
+
+    def __init__(self, hook: str, point: str) -> None:
+        super().__init__(f"dropped by {hook}")
+        self.hook = hook
+        self.point = point
 
 
 @dataclass(slots=True)

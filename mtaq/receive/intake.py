@@ -109,8 +109,7 @@ class Intake:
             await prepare(draft, facts)
             await self._publish(draft, facts)
         except Dropped as drop:
-            DROPPED.inc()
-            self._events.message_dropped(session_id=facts.session_id, message_id=identity, reason=str(drop))
+            self._dropped(drop, draft, facts)
         except Refusal as refusal:
             return self._refused(refusal, draft, facts)
         return answer
@@ -191,6 +190,20 @@ class Intake:
             recipients=len(draft.recipients),
             size_bytes=draft.properties["size"],
             queue=" ".join(route.queue for route in routes) or None,
+        )
+
+    def _dropped(self, drop: Dropped, draft: Draft, facts: SessionFacts) -> None:
+        DROPPED.inc()
+        self._events.message_dropped(
+            session_id=facts.session_id,
+            message_id=draft.transaction_id,
+            hook=drop.hook,
+            point=drop.point,
+            peer_ip=facts.connection.remote_ip,
+            reverse_path=draft.envelope,
+            forward_path=str(draft.recipients[0].address),
+            recipients=len(draft.recipients),
+            size_bytes=draft.properties["size"],
         )
 
     def _refused(self, refusal: Refusal, draft: Draft, facts: SessionFacts) -> Reply:

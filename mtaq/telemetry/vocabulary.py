@@ -136,7 +136,10 @@ HOOK_FAILED = Event(
 )
 MESSAGE_CHANGED = Event("message.changed", INFO, "A hook or a step of a pipeline changed a message.", _HOOK)
 MESSAGE_DROPPED = Event(
-    "message.dropped", INFO, "A hook or a step of a pipeline dropped a message; the client is told 250.", _HOOK
+    "message.dropped",
+    INFO,
+    "A hook or a step of a pipeline dropped a message; the client is told 250.",
+    "session_id hook point message_id peer_ip reverse_path forward_path recipients size_bytes",
 )
 LOGIN_ACCEPTED = Event("login.accepted", INFO, "A client logged in.", "session_id peer_ip user mechanism")
 LOGIN_REFUSED = Event(
@@ -151,9 +154,7 @@ LOGIN_UNAVAILABLE = Event(
     "A login could not be judged, because back ends did not answer; the client was told to try again.",
     "session_id peer_ip mechanism",
 )
-LOGIN_BACK_END_LOST = Event(
-    "login.back_end_lost", WARNING, "A back end of `smtp-auth` did not answer.", "form reason"
-)
+LOGIN_BACK_END_LOST = Event("login.back_end_lost", WARNING, "A back end of `smtp-auth` did not answer.", "form reason")
 DELIVERY_DELIVERED = Event("delivery.delivered", INFO, "A peer took responsibility for a message.", _DELIVERY)
 DELIVERY_DEFERRED = Event(
     "delivery.deferred", INFO, "An attempt failed for now; another follows.", f"{_DELIVERY} next_attempt_at reason"

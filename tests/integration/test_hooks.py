@@ -364,10 +364,11 @@ async def test_no_secret_is_logged(world: World) -> None:
         await world.hook(secret).sender(SENDER)
         await world.pipeline(secret).run(MESSAGE)
     with serving(200, b'{"action": "drop"}') as service:
-        await world.pipeline(f"http://user:hunter2@127.0.0.1:{service.port}/x?key=hunter3").run(MESSAGE)
+        dropped = await world.pipeline(f"http://user:hunter2@127.0.0.1:{service.port}/x?key=hunter3").run(MESSAGE)
     await world.hook("http://user:hunter2@127.0.0.1:1/x?key=hunter3").sender(SENDER)
-    assert len(world.lines.records) == 4
-    assert "hunter" not in repr(world.lines.records)
+    assert len(world.lines.records) == 3
+    assert "hunter" not in repr((world.lines.records, dropped))
+    assert "user:***@" in dropped.decided_by
     assert "user:***@" in world.lines.records[0]["hook"]
     assert "hunter" not in repr([sample for metric in CALLS.collect() for sample in metric.samples])
 
@@ -524,11 +525,11 @@ async def test_the_first_step_that_does_not_pass_it_on_ends_it(
 ) -> None:
     """A drop ends the pipeline, and so does a failure, which refuses for now; a step cannot reject."""
     ends, never = program(tmp_path, script), program(tmp_path, f"touch {tmp_path}/mark", "never")
-    assert await world.pipeline(f"{ends},{never}").run(MESSAGE) == decision
+    decided = await world.pipeline(f"{ends},{never}").run(MESSAGE)
+    assert (decided, decided.decided_by) == (decision, ends)
     assert not (tmp_path / "mark").exists()
-    [line] = world.lines.records
-    assert line["event"] == ("message.dropped" if decision.action == "drop" else "hook.failed")
-    assert (line["hook"], line["message_id"]) == (ends, MESSAGE["message-id"])
+    failures = [(line["event"], line["hook"], line["message_id"]) for line in world.lines.records]
+    assert failures == ([] if decision.action == "drop" else [("hook.failed", ends, MESSAGE["message-id"])])
 
 
 HTML = "Content-Type: text/html\r\n\r\n<p>hello <img src='https://x.example/a.png'><script>act()</script></p>\r\n"

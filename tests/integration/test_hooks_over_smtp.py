@@ -126,7 +126,9 @@ def test_a_hook_decides_and_a_pipeline_follows(start: Callable[..., Relay], tmp_
     assert len({message["message-id"] for message in messages}) == 2
     assert [event["hook"] for event in relay.events("hook.failed")] == [hook]
     assert {event["hook"] for event in relay.events("message.changed")} == {hook, step}
-    assert hook in [event.get("hook") for event in relay.events("message.dropped")]
+    [dropped] = relay.events("message.dropped")
+    session_id = relay.events("message.accepted")[0]["session_id"]
+    assert (dropped["hook"], dropped["point"], dropped["session_id"]) == (hook, "message", session_id)
 
 
 def test_ports_of_their_own_and_a_reload(start: Callable[..., Relay], tmp_path: Path) -> None:
