@@ -149,9 +149,25 @@ def delimiters(content: bytes | bytearray, boundary: bytes, start: int, end: int
 
 def parts_between(content: bytes | bytearray, cuts: Delimiters, end: int) -> Iterator[tuple[int, int]]:
     """Yield start and end of each part: what follows a delimiter that does not close."""
-    for (_, start, closes), following in zip(cuts.lines, [*cuts.lines[1:], None], strict=False):
+    for start, stop, closes in _pieces(content, cuts, end):
         if not closes:
-            yield start, _before_line_end(content, start, following[0]) if following else end
+            yield start, stop
+
+
+def gaps_between(content: bytes | bytearray, cuts: Delimiters, entity: Entity) -> Iterator[tuple[int, int]]:
+    """Yield start and end of what is no part: before the first delimiter, and behind closing ones."""
+    if cuts.lines:
+        yield entity.body, _before_line_end(content, entity.body, cuts.lines[0][0])
+    else:
+        yield entity.body, entity.end
+    for start, stop, closes in _pieces(content, cuts, entity.end):
+        if closes:
+            yield start, stop
+
+
+def _pieces(content: bytes | bytearray, cuts: Delimiters, end: int) -> Iterator[tuple[int, int, bool]]:
+    for (_, start, closes), following in zip(cuts.lines, [*cuts.lines[1:], None], strict=False):
+        yield start, _before_line_end(content, start, following[0]) if following else end, closes
 
 
 def _before_line_end(content: bytes | bytearray, start: int, end: int) -> int:

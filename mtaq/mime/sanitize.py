@@ -25,11 +25,11 @@ from mtaq.mime.charsets import codec_of, decode
 from mtaq.mime.entity import (
     DEPTH_LIMIT,
     PARTS_LIMIT,
-    Delimiters,
     Entity,
     boundary_of,
     delimiters,
     entity_at,
+    gaps_between,
     parameters,
     parts_between,
 )
@@ -43,6 +43,12 @@ TAGS_LIMIT = 20_000
 REFERENCES_LIMIT = 50_000
 ATTRIBUTES_LIMIT = 500  # of one tag
 _DOUBTS_LIMIT = 1_000
+
+#: Messages in name only: fields for programs.
+_REPORTS = (
+    b"message/delivery-status", b"message/global-delivery-status", b"message/disposition-notification",
+    b"message/global-disposition-notification", b"message/feedback-report",
+)  # fmt: skip
 
 _TYPE, _ENCODING = b"content-type", b"content-transfer-encoding"
 #: What ends a line, or vanishes, for some readers only.
@@ -165,15 +171,15 @@ class _Sanitizer:
         media = [_bare(value.partition(b";")[0]) for value in types]
         within = tuple(place for place in doubtful if start <= place < end)
         if self._parts[0] > PARTS_LIMIT or depth > DEPTH_LIMIT:
-            self._make_text(entity)
+            self._make_text(entity, within)
         elif any(word.startswith((b"multipart/", b"message/")) for word in media) or (in_digest and not types):
             self._walk_composite(entity, types, depth, within)
         elif any(b"html" in word or b"=?" in word for word in media):
-            self._make_text(entity) if self._has_junk(entity) else self._clean(entity, types)
+            self._make_text(entity, within) if self._has_junk(entity) else self._clean(entity, types)
         elif any(entity.body <= place for place in within):
             self._make_base64(entity)
         elif within:
-            self._make_text(entity)
+            self._make_text(entity, within)
 
     def _entity(self, start: int, end: int) -> Entity:
         """Bare CR and NUL in a header section are blanks for all readers from here on."""
@@ -195,16 +201,16 @@ class _Sanitizer:
     def _walk_composite(self, entity: Entity, types: list[bytes], depth: int, doubtful: tuple[int, ...]) -> None:
         word = types[0].partition(b";")[0].strip().lower() if types else b"message/rfc822"
         if len(types) > 1 or any(place < entity.body for place in doubtful) or self._has_junk(entity):
-            self._make_text(entity)
-        elif word in (b"message/rfc822", b"message/global", b"message/news"):
-            self._walk_message(entity, depth, doubtful)
-        elif word.startswith(b"message/") and word != b"message/partial":
+            self._make_text(entity, doubtful)
+        elif word in _REPORTS:
             if doubtful:
                 self._make_base64(entity)
+        elif word.startswith(b"message/") and b"partial" not in word:
+            self._walk_message(entity, depth, doubtful)
         else:
             boundary = boundary_of(types[0]) if word.startswith(b"multipart/") else None
             if boundary is None:
-                self._make_text(entity)
+                self._make_text(entity, doubtful)
             else:
                 self._walk_parts(entity, boundary, depth, doubtful, in_digest=word == b"multipart/digest")
 
@@ -213,16 +219,15 @@ class _Sanitizer:
     ) -> None:
         cuts = delimiters(self._content, boundary, entity.body, entity.end)
         if len(cuts.doubtful) > _DOUBTS_LIMIT:
-            self._make_text(entity)
+            self._make_text(entity, doubtful)
             return
         if entity.encoding not in IDENTITIES:  # RFC 2045 §6.4 allows none; some readers decode all the same
             self._drop(entity, _ENCODING)
         doubtful += tuple(cuts.doubtful)
-        for gap_start, gap_end in _gaps(cuts, entity):
-            if any(gap_start <= place < gap_end for place in doubtful):  # shown to nobody, unless taken for a part
-                self._edits.append((gap_start, gap_end, b""))
         for start, end in parts_between(self._content, cuts, entity.end):
             self._walk(start, end, depth + 1, doubtful, in_digest=in_digest)
+        for start, end in gaps_between(self._content, cuts, entity):  # shown to nobody, as a rule
+            self._walk(start, end, depth + 1, doubtful)
 
     def _walk_message(self, entity: Entity, depth: int, doubtful: tuple[int, ...]) -> None:
         encoding = entity.encoding
@@ -233,7 +238,7 @@ class _Sanitizer:
             inner = _Sanitizer(inner, self._cleaner, depth=depth + 1, parts=self._parts).run()
             self._put_base64(entity, inner)
         else:
-            self._make_text(entity)
+            self._make_text(entity, doubtful)
 
     # What becomes of it.
 
@@ -269,11 +274,14 @@ class _Sanitizer:
                 self._add(entity, b"Content-Transfer-Encoding: quoted-printable")
             self._edits.append((entity.body, entity.end, to_quoted_printable(octets, newline)))
 
-    def _make_text(self, entity: Entity) -> None:
+    def _make_text(self, entity: Entity, doubtful: tuple[int, ...]) -> None:
         """Have it shown as its own source: every reader sees one part of plain text."""
+        body = bytes(self._content[entity.body : entity.end])
         self._drop(entity, _TYPE, _ENCODING, b"content-md5")
         self._add(entity, b"Content-Type: text/plain; charset=utf-8")
-        if not self._content[entity.body : entity.end].isascii():
+        if any(entity.body <= place < entity.end for place in doubtful):
+            self._put_base64(entity, body)
+        elif not body.isascii():
             self._add(entity, b"Content-Transfer-Encoding: 8bit")
 
     def _make_base64(self, entity: Entity) -> None:
@@ -297,13 +305,6 @@ class _Sanitizer:
 
     def _newline(self, entity: Entity) -> bytes:
         return b"\r\n" if self._content.find(b"\r\n", entity.start, entity.body) >= 0 else b"\n"
-
-
-def _gaps(cuts: Delimiters, entity: Entity) -> list[tuple[int, int]]:
-    """Return the places before the first delimiter and behind closing ones."""
-    ends = [*(start for start, _, _ in cuts.lines[1:]), entity.end]
-    gaps = [(end, following) for (_, end, closes), following in zip(cuts.lines, ends, strict=True) if closes]
-    return [(entity.body, cuts.lines[0][0] if cuts.lines else entity.end), *gaps]
 
 
 def _bare(word: bytes) -> bytes:
