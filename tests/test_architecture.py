@@ -43,6 +43,8 @@ KEPT_TO = {
     "socket": {"net", "receive", "assembly"},  # the latter two: what was accepted, what the system is called
     "prometheus_client": {"telemetry"},
     "argparse": {"cli"},
+    "nh3": {"mime"},
+    "tnefparse": {"mime"},
 }
 """What is used by some packages only."""
 

@@ -65,6 +65,7 @@ def unpack(octets: bytes, depth: int = 0) -> tuple[list[Unpacked], bool]:
     except Exception:  # the library's, for what is no TNEF after all
         complete = False
     found: list[Unpacked] = []
+    complete = complete and len(raw) <= ATTACHMENTS_LIMIT
     for attachment in raw[:ATTACHMENTS_LIMIT]:
         inner, all_of_it = _opened(attachment, depth)
         found += inner

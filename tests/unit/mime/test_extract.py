@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtaq.mime.extract import addresses_in, extracted
+from mtaq.mime import extract
+from mtaq.mime.extract import addresses_in, extracted, extracted_shared
 
 MESSAGE = """Received: one
 Received: two
@@ -42,6 +43,14 @@ def test_extracted() -> None:
     assert result["headers"]["subject"] == "=?utf-8?B?R3LDvMOfZQ==?= all"
     assert result["envelope"] == {"local": "bounce", "domain": "example.test"}
     assert result["recipient"] == {"local": "j", "domain": "x.test"}
+
+
+def test_shared_part() -> None:
+    """What all recipients share is everything but the recipient."""
+    shared = extracted_shared(MESSAGE, "bounce@example.test")
+    whole = extracted(MESSAGE, "bounce@example.test", "j@x.test")
+    assert "recipient" not in shared
+    assert whole == shared | {"recipient": {"local": "j", "domain": "x.test"}}
 
 
 def test_nothing_to_extract() -> None:
@@ -76,6 +85,19 @@ def test_nothing_to_extract() -> None:
 def test_addresses_in(value: str, addresses: list[str]) -> None:
     """Addresses without display names, comments and groups."""
     assert addresses_in(value) == addresses
+
+
+@given(st.text(alphabet='ab.@<>"\\\\(),;: \t[]ü', max_size=20))
+def test_one_address_is_found_as_one_of_many(value: str) -> None:
+    """The short way for fields with one address finds what the long way finds."""
+    assert addresses_in(value) == extract._many_addresses_in(value)
+
+
+@pytest.mark.parametrize("value", ["a@b.test", "<a@b.test>", "Ann B. <a@b.test>", '"B, Ann" <a@b.test>'])
+def test_usual_fields_take_the_short_way(value: str) -> None:
+    """Fields with one address need not be taken apart."""
+    assert extract._match_one(value)
+    assert addresses_in(value) == ["a@b.test"]
 
 
 @given(st.binary(max_size=300))

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtaq.mime.headers import FIELD_LIMIT, HEADER_LIMIT_BYTES, count_received, fields, header_end, unfold
+from mtaq.mime.headers import (
+    FIELD_LIMIT,
+    HEADER_LIMIT_BYTES,
+    count_received,
+    fields,
+    header_end,
+    text_fields,
+    unfold,
+)
+from mtaq.mime.words import text_of
 
 
 @pytest.mark.parametrize(
@@ -76,3 +85,24 @@ def test_hostile_header_sections_take_linear_time(piece: bytes) -> None:
     content = piece * (1_000_000 // len(piece))
     list(fields(content))
     count_received(content)
+
+
+LINES = (
+    b"A: b\r\n", b"a :\tc\n", b" folded\r\n", b"\r\n", b"X: \xe4\r\n", b"Y: \xc3\xb6\n", b"\xc3\x84: b\r\n", b"\r",
+    b"\x00: \x00\r\n", b"B: \x0b\x1c\x85\r\n", b"B: \xe2\x80\xa8 \xc2\xa0\r\n", b"no field\r\n",
+)  # fmt: skip
+SECTIONS = st.lists(st.sampled_from(LINES)).map(b"".join)
+
+
+@given(SECTIONS)
+def test_fields_as_text_are_the_same_fields(content: bytes) -> None:
+    """Decoding the section at once or each field on its own says the same, but for octets that are not UTF-8."""
+    one_by_one = [(field.name.decode().lower(), text_of(field.value)) for field in fields(content)]
+    assert list(text_fields(content)) == one_by_one
+
+
+def test_text_fields_have_the_same_limits() -> None:
+    """Reading stops after a number of fields, and after a number of bytes."""
+    assert sum(1 for _ in text_fields(b"A: b\r\n" * 5000)) == FIELD_LIMIT
+    [(_, value)] = text_fields(b"A: " + b"x" * 300_000 + b"\r\nB: c\r\n\r\n")
+    assert len(value) == HEADER_LIMIT_BYTES - 3
