@@ -2,6 +2,9 @@
 
 Learns everything else over FD (``mtaq.net.control``), and tells it how the broker is. SIGTERM, or a supervisor that is
 gone, stops it in order.
+
+The services are imported inside ``main``: metrics open their files when they are declared, and what the system refuses
+then ends in a sentence and an exit status like anything else that it refuses.
 """
 
 from __future__ import annotations
@@ -10,9 +13,8 @@ import asyncio
 import contextlib
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mtaq.assembly import Delivery, Reception, utc_now
 from mtaq.cli import exits
 from mtaq.cli.logs import open_log
 from mtaq.cli.loop import run_in_loop
@@ -22,6 +24,9 @@ from mtaq.model.parcel import BrokerState
 from mtaq.net.control import Control
 from mtaq.net.listeners import Listener
 from mtaq.telemetry.events import EventLog
+
+if TYPE_CHECKING:
+    from mtaq.assembly import Delivery, Reception
 
 WATCH_S = 0.25
 
@@ -47,6 +52,8 @@ def main() -> int:
 
 async def work(role: str, fd: int) -> None:
     """Be a worker of *role*: ``receive`` or ``deliver``."""
+    from mtaq.assembly import utc_now
+
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     control = await Control.open(fd)
@@ -74,6 +81,8 @@ async def work(role: str, fd: int) -> None:
 
 def build(role: str, settings: Settings, first: dict[str, Any], events: EventLog) -> Reception | Delivery:
     """Build the services of *role* from the supervisor's first words."""
+    from mtaq.assembly import Delivery, Reception
+
     if role == "deliver":
         return Delivery(settings, events, number=first["number"])
     listeners = [Listener.from_fd(fd, implicit_tls=implicit_tls) for fd, implicit_tls in first["listeners"]]

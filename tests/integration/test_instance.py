@@ -246,6 +246,22 @@ def test_a_worker_that_cannot_start_prints_no_traceback(relay: Relay) -> None:
     assert "Traceback" not in text
 
 
+def test_metrics_that_cannot_be_written_print_no_traceback(relay: Relay) -> None:
+    """Files of metrics are opened while a worker is imported: it says which one cannot be, and is tried again."""
+    relay.start()
+    relay.wait_ready()
+    folder = relay.folder / "instance" / "metrics-receive"
+    folder.rename(folder.with_name("away"))
+    [pid] = relay.worker_pids("receive")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: 71 in [event.get("status") for event in relay.events("worker.died")], "a worker to give up")
+    folder.with_name("away").rename(folder)
+    wait_until(lambda: relay.greeting().startswith("220"), "a worker that has its files")
+    text = relay.log.read_text()
+    assert f"mtaq: {folder}/" in text
+    assert "Traceback" not in text
+
+
 def test_a_journal_that_cannot_be_opened_prints_no_traceback(tmp_path: Path) -> None:
     """Delivery says what is wrong with its journal, and is tried again."""
     journal = tmp_path / "data" / "journal"
@@ -345,6 +361,29 @@ def test_a_reload_with_the_running_certificate_gone_leaves_no_orphan(relay: Rela
     [refused] = relay.events("certificate.refused")
     assert str(old) in refused["error"]
     assert relay.greeting().startswith("220")
+    [pid] = relay.worker_pids("receive")
+    relay.process.kill()
+    relay.process.wait()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the worker to end with its supervisor")
+
+
+def test_a_reload_that_cannot_be_made_leaves_no_orphan(relay: Relay, tmp_path: Path) -> None:
+    """What needs the missing file anew is refused, and all stays as it was; the worker still obeys and ends."""
+    path = tmp_path / "both.pem"
+    certificate(path)
+    relay.options |= {"smtp-certificate": path, "smtp-key": path}
+    relay.start()
+    relay.wait_ready()
+    assert relay.process is not None
+    relay.options |= {"smtp-tls-min": "1.3", "smtp-maxsize": "1MB"}
+    relay.write_configuration()
+    path.unlink()
+    relay.process.send_signal(signal.SIGHUP)
+    [refused] = wait_until(lambda: relay.events("config.refused"), "the worker's word")
+    assert str(path) in refused["error"]
+    with Wire(relay.port) as wire:
+        assert "SIZE 104857600" in wire.say("EHLO client.test")
+        assert wire.say("STARTTLS").startswith("220")
     [pid] = relay.worker_pids("receive")
     relay.process.kill()
     relay.process.wait()

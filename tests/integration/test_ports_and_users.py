@@ -6,6 +6,7 @@ import os
 import smtplib
 import ssl
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,14 @@ def programs() -> Iterator[ExitStack]:
     """Stops what a test started."""
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can look into; pytest's own are closed to them whenever somebody starts it."""
+    with tempfile.TemporaryDirectory(prefix="mtaq-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def start(programs: ExitStack, program: Relay | Sink) -> None:
@@ -112,15 +121,12 @@ def test_receive_and_deliver_are_programs_of_their_own(programs: ExitStack, tmp_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_the_user_is_dropped_to_and_ports_survive_a_worker(programs: ExitStack, tmp_path: Path) -> None:
+def test_the_user_is_dropped_to_and_ports_survive_a_worker(programs: ExitStack, open_folder: Path) -> None:
     """With ``user`` no process stays root, and a worker that is replaced still has its port."""
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:3]:
-        parent.chmod(parent.stat().st_mode | 0o055)
-    queue = tmp_path / "queue"
+    queue = open_folder / "queue"
     queue.mkdir()
     os.chown(queue, 65534, 65534)
-    relay = Relay(tmp_path, f"embedded://{queue}", verb="receive", user="nobody", smtp_threads=1)
+    relay = Relay(open_folder, f"embedded://{queue}", verb="receive", user="nobody", smtp_threads=1)
     relay.python, relay.environment = python_for_everybody()
     start(programs, relay)
     relay.wait_ready()
@@ -134,15 +140,12 @@ def test_the_user_is_dropped_to_and_ports_survive_a_worker(programs: ExitStack, 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_run_directory_with_files_of_another_user_ends_the_instance(programs: ExitStack, tmp_path: Path) -> None:
+def test_a_run_directory_with_files_of_another_user_ends_the_instance(programs: ExitStack, open_folder: Path) -> None:
     """What the user may not open is named, without a traceback, and the exit status is 77: a restart would not help."""
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:3]:
-        parent.chmod(parent.stat().st_mode | 0o055)
-    slots = tmp_path / "instance" / "slots"
+    slots = open_folder / "instance" / "slots"
     slots.parent.mkdir()
     slots.touch(0o600)
-    relay = Relay(tmp_path, "amqp://127.0.0.1:1/", verb="receive", user="nobody", smtp_threads=1)
+    relay = Relay(open_folder, "amqp://127.0.0.1:1/", verb="receive", user="nobody", smtp_threads=1)
     relay.python, relay.environment = python_for_everybody()
     start(programs, relay)
     assert relay.wait() == 77
