@@ -1,15 +1,25 @@
 """Who is working on this right now? One attempt is made by one process at a time, on this host.
 
 A claim is a lock on one byte of a file, at an offset that is the key's first 62 bits; the kernel frees it the moment
-its process dies. Nothing is written. Two keys that meet at one offset (about once in 10^12 at a million claims) only
-mean that the second waits until the first is released.
+its process dies. Two keys that meet at one offset (about once in 10^12 at a million claims) only mean that the second
+waits until the first is released.
+
+Beside it a table of bits remembers which keys may have a twin: whoever meets a copy that says so marks the key, and
+another copy, which may not say it, is looked at twice. The table forgets everything when an eighth of it is marked.
 """
 
 from __future__ import annotations
 
+import mmap
+import os
 from pathlib import Path
 
-from mtaq.broker.file_locks import RangeLocks
+from mtaq.broker.file_locks import RangeLocks, open_private
+
+#: Bits of the table of twins, and how many marks it takes before it is begun anew.
+_TWINS = 1 << 23
+_MOST_TWINS = _TWINS // 8
+_COUNT_BYTES = 8
 
 
 class Claims:
@@ -18,6 +28,7 @@ class Claims:
     def __init__(self, path: Path) -> None:
         self._locks = RangeLocks(path)
         self._held: set[int] = set()
+        self._twins = _shared_bytes(path.with_name(f"{path.name}.twins"), _COUNT_BYTES + _TWINS // 8)
 
     def take(self, key: bytes) -> bool:
         """Claim *key* (32 bytes, a digest).
@@ -37,11 +48,43 @@ class Claims:
         self._held.remove(offset)
         self._locks.unlock(offset)
 
+    def expect_twin(self, key: bytes) -> None:
+        """Remember, for all processes and also after a crash, that there may be another copy under *key*."""
+        place, bit = _twin(key)
+        if self._twins[place] & bit:
+            return
+        count = int.from_bytes(self._twins[:_COUNT_BYTES], "little") + 1
+        if count > _MOST_TWINS:
+            self._twins[:] = bytes(len(self._twins))
+            count = 1
+        self._twins[:_COUNT_BYTES] = count.to_bytes(_COUNT_BYTES, "little")
+        self._twins[place] |= bit
+
+    def expects_twin(self, key: bytes) -> bool:
+        """May there be, or have been, another copy? Sometimes true for no reason."""
+        place, bit = _twin(key)
+        return bool(self._twins[place] & bit)
+
     def close(self) -> None:
         """Let go of everything."""
+        self._twins.close()
         self._held.clear()
         self._locks.close()
 
 
 def _offset(key: bytes) -> int:
     return int.from_bytes(key[:8], "big") >> 2
+
+
+def _twin(key: bytes) -> tuple[int, int]:
+    number = int.from_bytes(key[8:16], "big") % _TWINS
+    return _COUNT_BYTES + (number >> 3), 1 << (number & 7)
+
+
+def _shared_bytes(path: Path, size: int) -> mmap.mmap:
+    fd = open_private(path)
+    try:
+        os.ftruncate(fd, size)
+        return mmap.mmap(fd, size)
+    finally:
+        os.close(fd)

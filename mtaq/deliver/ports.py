@@ -175,6 +175,12 @@ class Claims(Protocol):
     def release(self, key: bytes) -> None:
         """Give it back."""
 
+    def expect_twin(self, key: bytes) -> None:
+        """Remember that there may be another copy of this message that does not say so."""
+
+    def expects_twin(self, key: bytes) -> bool:
+        """Did somebody remember that?"""
+
 
 class Slots(Protocol):
     """A cap on connections, exact across the processes of an instance."""

@@ -18,7 +18,7 @@ from mtaq.deliver.attempt import Attempts
 from mtaq.deliver.classify import Attempt, judge
 from mtaq.deliver.dispatch import Dispatcher, Stopped
 from mtaq.deliver.ending import Ending
-from mtaq.deliver.intake import key_of, must_ask_journal, understand
+from mtaq.deliver.intake import REDELIVERED_HEADER, key_of, must_ask_journal, understand
 from mtaq.deliver.opening import Opener
 from mtaq.deliver.ports import (
     Claims,
@@ -177,8 +177,11 @@ class DeliveryService:
                 return await self._results.set_aside(consumed, SET_ASIDE_S)
             await self._sleep(CLAIM_POLL_S)
             polls += 1
+        if consumed.headers.get(REDELIVERED_HEADER):
+            # The first copy says nothing of this one, and may be handed out after it.
+            self._claims.expect_twin(key)
         try:
-            await self._understood(consumed, key, contested=polls > 0)
+            await self._understood(consumed, key, contested=polls > 0 or self._claims.expects_twin(key))
         finally:
             self._claims.release(key)
         return True

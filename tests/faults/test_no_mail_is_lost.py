@@ -53,8 +53,7 @@ class Trial:
 
     def kill_workers(self, role: str) -> None:
         """Kill every process of *role* at once."""
-        pids = self.relay.worker_pids(role)
-        assert pids, f"no {role} process lives"
+        pids = wait_until(lambda: self.relay.worker_pids(role), f"a {role} process to live")
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         if role == "deliver":

@@ -127,7 +127,7 @@ async def held_back(
     ):
         mx.gate.clear()
         await publish(node)
-        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1] == "DATA")
+        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1:] == ["DATA"])
         yield mx, relays
 
 

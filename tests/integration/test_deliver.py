@@ -255,7 +255,7 @@ async def test_behind_the_final_dot_the_attempts_time_does_not_count(lines):
     async with relay(delivery_attempt_timeout=2) as (world, mx):
         mx.gate.clear()
         consumed = world.queues.hand_out(outbox_json(mime="Subject: hi\r\n\r\n" + ("x" * 990 + "\r\n") * lines))
-        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1] == "DATA")
+        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1:] == ["DATA"])
         await asyncio.sleep(2.2)
         mx.gate.set()
         await consumed.outcome()
@@ -526,7 +526,7 @@ async def test_idle_connections_are_closed_with_quit():
     """``delivery-idle`` ends them."""
     async with relay(delivery_idle=0) as (world, mx):
         await world.deliver(outbox_json())
-        await mx.wait_for(lambda: mx.dialogs[0][-1] == "QUIT" and mx.open == 0)
+        await mx.wait_for(lambda: mx.dialogs[0][-1:] == ["QUIT"] and mx.open == 0)
 
 
 async def test_an_idle_connection_on_which_the_peer_speaks_is_dropped():
@@ -697,7 +697,7 @@ async def test_stopping_gives_back_what_was_not_begun_and_finishes_the_rest():
     async with relay(delivery_connections_per_site=1) as (world, mx):
         mx.gate.clear()
         consumed = [world.queues.hand_out(outbox_json(f"user{n}@example.com")) for n in range(5)]
-        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1] == "DATA")
+        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1:] == ["DATA"])
         stopping = asyncio.ensure_future(world.service.stop(grace_s=10))
         assert [await message.outcome() for message in consumed[1:]] == ["requeue"] * 4
         assert not world.queues.consuming
@@ -712,7 +712,7 @@ async def test_stopping_ends_with_the_grace_period():
     """What does not finish is given back."""
     async with relay(Script(stall=frozenset({"content"}))) as (world, mx):
         consumed = world.queues.hand_out(outbox_json())
-        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1] == "DATA")
+        await mx.wait_for(lambda: mx.dialogs and mx.dialogs[0][-1:] == ["DATA"])
         await world.service.stop(grace_s=0.1)
         assert await consumed.outcome() == "requeue"
 

@@ -226,6 +226,7 @@ class FakeClaims:
 
     def __init__(self) -> None:
         self.held: set[bytes] = set()
+        self.twins: set[bytes] = set()
 
     def take(self, key: bytes) -> bool:
         """Claim."""
@@ -237,6 +238,14 @@ class FakeClaims:
     def release(self, key: bytes) -> None:
         """Let go."""
         self.held.remove(key)
+
+    def expect_twin(self, key: bytes) -> None:
+        """Remember."""
+        self.twins.add(key)
+
+    def expects_twin(self, key: bytes) -> bool:
+        """Look up."""
+        return key in self.twins
 
 
 class FakeSlots:

@@ -89,3 +89,26 @@ def test_the_file_stays_empty_and_private(claims: Claims, path: Path) -> None:
     fresh.close()
     assert path.with_name("fresh").stat().st_size == 0
     assert path.with_name("fresh").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_expected_twin_is_remembered_by_all_and_for_good(path: Path, claims: Claims) -> None:
+    """Another process knows it, and so does one that comes later; other keys are not expected."""
+    other = Claims(path)
+    assert not claims.expects_twin(ONE)
+    claims.expect_twin(ONE)
+    assert other.expects_twin(ONE)
+    assert not other.expects_twin(OTHER)
+    other.close()
+    later = Claims(path)
+    assert later.expects_twin(ONE)
+    later.close()
+
+
+def test_a_table_with_too_many_marks_is_begun_anew(claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not end with everything marked: every message would have the journal asked."""
+    monkeypatch.setattr("mtaq.broker.claims._MOST_TWINS", 3)
+    keys = [bytes([number]) * 32 for number in range(1, 5)]
+    for key in keys:
+        claims.expect_twin(key)
+        claims.expect_twin(key)
+    assert [claims.expects_twin(key) for key in keys] == [False, False, False, True]
