@@ -427,6 +427,7 @@ class Reception:
                 network=Network(connect=streams.connected, exchange=streams.exchange, request=request),
                 clock=time.monotonic,
                 on_unavailable=lambda form, reason: self._events.login_back_end_lost(form=form, reason=reason),
+                scram_secret=self._secret,
             )
         return self._logins[logins] if logins else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -74,7 +75,9 @@ def _nobody(settings: Settings, port: int | None) -> str:
 
 async def _ask(logins: Sequence[Login], user: str, password: str) -> Verdict:
     network = Network(connected, exchange, request)
-    authenticator = authenticator_for(logins, network=network, clock=time.monotonic, on_unavailable=_ignore)
+    authenticator = authenticator_for(
+        logins, network=network, clock=time.monotonic, on_unavailable=_ignore, scram_secret=secrets.token_bytes(32)
+    )
     verdict = Verdict.REFUSED
     for form in authenticator.forms:
         answer = await form.ask(user, password, _CLIENT_IP)

@@ -43,9 +43,8 @@ class AuthCommand(SessionCore):
         if not isinstance(event, ScramKeysWanted) or not isinstance(mechanism, ScramSha256):
             raise LocalProtocolError("keys that nobody asked for")
         self._outstanding = None
-        if keys is None:
-            keys = scram.fake_keys(event.user, secret=self.options.scram_secret)
-        self._say(codes.challenge(mechanism.give_keys(keys, nonce=nonce or scram.new_nonce())))
+        fake = scram.fake_keys(event.user, secret=self.options.scram_secret)  # also in vain: it takes time
+        self._say(codes.challenge(mechanism.give_keys(keys or fake, nonce=nonce or scram.new_nonce())))
 
     def _auth(self, argument: bytes) -> Event | None:
         name, _, initial = argument.partition(b" ")

@@ -116,11 +116,8 @@ class Authenticator:
 
     async def scram_keys(self, user: str) -> ScramKeys | None:
         """Return the keys of *user* (prepared by SASLprep), or ``None`` when no form knows that password."""
-        for backend in self._hardcoded:
-            keys = await backend.scram_keys(user)
-            if keys is not None:
-                return keys
-        return None
+        found = [await backend.scram_keys(user) for backend in self._hardcoded]  # all, so that nobody is found sooner
+        return next((keys for keys in found if keys is not None), None)
 
     async def close(self) -> None:
         """Give back what the back ends hold; nothing may be asked any more."""

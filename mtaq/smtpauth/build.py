@@ -31,6 +31,7 @@ def authenticator_for(
     network: Network,
     clock: Callable[[], float],
     on_unavailable: Callable[[str, str], None],
+    scram_secret: bytes,
     timeout_s: float = TIMEOUT_S,
 ) -> Authenticator:
     """
@@ -40,16 +41,17 @@ def authenticator_for(
         logins: The port's ``smtp-auth``.
         clock: Monotonic seconds.
         on_unavailable: Told the form (without secrets) and the reason each time one could not be asked.
+        scram_secret: What the sessions disguise unknown users with, so that known ones look the same.
         timeout_s: Longest wait for the answer of each.
     """
-    backends = [_backend(login, network) for login in logins]
+    backends = [_backend(login, network, scram_secret) for login in logins]
     return Authenticator(backends, clock=clock, on_unavailable=on_unavailable, timeout_s=timeout_s)
 
 
-def _backend(login: Login, network: Network) -> Backend:
+def _backend(login: Login, network: Network, scram_secret: bytes) -> Backend:
     match login:
         case HardcodedLogin(passwords):
-            return Hardcoded(dict(passwords))
+            return Hardcoded(dict(passwords), scram_secret=scram_secret)
         case FileLogin(path):
             return UsersFile(path)
         case ProgramLogin(path):

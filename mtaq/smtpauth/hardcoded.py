@@ -1,11 +1,14 @@
 """``hardcoded://``: users and passwords that stand in the configuration.
 
-The only form that knows the passwords, and so the only one that can serve SCRAM.
+The only form that knows the passwords, and so the only one that can serve SCRAM. Neither what it answers nor how long
+that takes tells which users exist: salts come from the secret that salts of unknown users are made of too, and the keys
+of all users are derived at once, when anybody asks for the first time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -20,11 +23,13 @@ class Hardcoded:
 
     at_once = 1000
 
-    def __init__(self, passwords: Mapping[str, str]) -> None:
+    def __init__(self, passwords: Mapping[str, str], *, scram_secret: bytes) -> None:
+        """Know *passwords* by user; *scram_secret* is what ``mtaq.smtp.scram.fake_keys`` is given for the others."""
         self._secret = secrets.token_bytes(32)
+        self._scram_secret = scram_secret
         self._digests = {user: self._digest(password) for user, password in passwords.items()}
         self._prepared = {name: password for user, password in passwords.items() if (name := _prepared(user))}
-        self._keys: dict[str, ScramKeys] = {}
+        self._deriving: asyncio.Task[dict[str, ScramKeys]] | None = None
 
     @property
     def name(self) -> str:
@@ -38,18 +43,22 @@ class Hardcoded:
         return Verdict.ACCEPTED if same else Verdict.REFUSED
 
     async def scram_keys(self, user: str) -> ScramKeys | None:
-        """Return the keys of *user* (prepared by SASLprep), derived when first asked for."""
-        password = self._prepared.get(user)
-        if password is not None and user not in self._keys:
-            salt = salt_for(user, secret=self._secret)
-            try:
-                self._keys[user] = await asyncio.to_thread(derive_keys, password, salt=salt)
-            except ValueError:  # a password that no client can prove
-                return None
-        return self._keys.get(user)
+        """Return the keys of *user* (prepared by SASLprep), or ``None``."""
+        if self._deriving is None:
+            self._deriving = asyncio.create_task(asyncio.to_thread(self._derive))
+        keys = await asyncio.shield(self._deriving)  # a client that goes away leaves it to the next
+        return keys.get(user)
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    def _derive(self) -> dict[str, ScramKeys]:
+        """Return the keys of all users whose password a client can prove; some milliseconds for each."""
+        found = {}
+        for user, password in self._prepared.items():
+            with contextlib.suppress(ValueError):
+                found[user] = derive_keys(password, salt=salt_for(user, secret=self._scram_secret))
+        return found
 
     def _digest(self, password: str) -> bytes:
         return hmac.digest(self._secret, password.encode(), "sha256")

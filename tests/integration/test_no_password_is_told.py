@@ -79,7 +79,12 @@ async def test_no_password_is_told(form: str, is_there: bool, tmp_path: Path, ca
         text = form.format(port=port if is_there else free_port(), folder=tmp_path)
         parsed = logins(text)
         authenticator = authenticator_for(
-            parsed, network=NETWORK, clock=lambda: 0.0, on_unavailable=lambda *what: told.extend(what), timeout_s=0.5
+            parsed,
+            network=NETWORK,
+            clock=lambda: 0.0,
+            on_unavailable=lambda *what: told.extend(what),
+            scram_secret=b"",
+            timeout_s=0.5,
         )
         verdict = await authenticator.check("ada", PASSWORD, client_ip="192.0.2.1")
         backend = authenticator.forms[0].backend

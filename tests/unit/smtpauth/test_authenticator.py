@@ -138,8 +138,8 @@ def test_the_longest_that_may_be_asked():
 
 async def test_scram_is_served_when_all_passwords_are_known():
     """SCRAM is offered when every form knows its passwords: else users of the others could not log in any more."""
-    known, other = Hardcoded({"ada": "secret"}), Scripted(ACCEPTED)
-    assert built(known, Hardcoded({"bob": "x"}))[0].knows_passwords
+    known, other = Hardcoded({"ada": "secret"}, scram_secret=b""), Scripted(ACCEPTED)
+    assert built(known, Hardcoded({"bob": "x"}, scram_secret=b""))[0].knows_passwords
     assert not built(known, other)[0].knows_passwords
     assert not built(other)[0].knows_passwords
     assert not built()[0].knows_passwords
@@ -147,7 +147,7 @@ async def test_scram_is_served_when_all_passwords_are_known():
 
 async def test_scram_keys():
     """The keys are those of the password, always with the same salt; of others there are none."""
-    authenticator, _ = built(Hardcoded({"bob": "x"}), Hardcoded({"ada": "secret"}))
+    authenticator, _ = built(Hardcoded({"bob": "x"}, scram_secret=b""), Hardcoded({"ada": "secret"}, scram_secret=b""))
     keys = await authenticator.scram_keys("ada")
     assert keys is not None
     assert keys == derive_keys("secret", salt=keys.salt)
