@@ -21,6 +21,9 @@ from mtaq.mime.transfer import decoded
 TEXT_LIMIT = 262_144
 _NAME_MAX = 255
 
+DESCRIBED_NAMES = ("text", "html", "attachments", "truncated")
+"""The properties that are said here."""
+
 
 def parse_full(content: bytes) -> dict[str, Any]:
     """

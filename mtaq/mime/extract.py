@@ -9,13 +9,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mtaq.mime.describe import parse_full
+from mtaq.mime.describe import DESCRIBED_NAMES, parse_full
 from mtaq.mime.headers import text_fields
 from mtaq.mime.words import decode_words
 from mtaq.model.address import address_parts
 
 #: Addresses taken from one field.
 ADDRESS_LIMIT = 1_000
+
+EXTRACTED_NAMES = frozenset(
+    ("from", "to", "cc", "subject", "date", "message-id", "headers", "envelope", "recipient", *DESCRIBED_NAMES)
+)
+"""What ``extracted`` is made of; whatever else stands in it was put there by an operator's code."""
 
 _TOKEN = re.compile(
     r'(?P<quoted>"(?:[^"\\]++|\\.?)*+"?)|(?P<angle><[^<>]*>)|(?P<literal>\[[^\[\]]*\]?)'

@@ -90,18 +90,19 @@ def encode_inbox(
     Args:
         properties: What all recipients share; see ``inbox_properties``. In ``extracted``, ``recipient`` is each
             one's own.
-        recipients: Who gets it, and the properties that are each one's own.
+        recipients: Who gets it, and the properties that are each one's own; they win over shared ones.
         content: What the next server is to get: our ``Received:`` and then the content as it came.
     """
     name, encoded = _content_json(content)
     del content
-    head = orjson.dumps({name: value for name, value in properties.items() if name != "extracted"})[1:-1]
+    varying = {name: properties[name] for one in recipients for name in one.properties if name in properties}
+    left_out = {*varying, "extracted"}
+    head = orjson.dumps({name: value for name, value in properties.items() if name not in left_out})[1:-1]
     extracted = _extracted_json(properties.get("extracted"))
     tail = b',"%b":' % name.encode()
     for recipient in recipients:
-        own = orjson.dumps(
-            {"message-id": recipient.message_id, "recipient": str(recipient.address), **recipient.properties}
-        )[:-1]
+        ids = {"message-id": recipient.message_id, "recipient": str(recipient.address)}
+        own = orjson.dumps({**ids, **varying, **recipient.properties})[:-1]
         parts = [own, b",", head, *extracted(recipient.address), tail, *encoded, b"}"]
         if recipient is recipients[-1]:
             encoded = []

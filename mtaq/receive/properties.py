@@ -133,25 +133,21 @@ def laid_over(
     Return what a message's JSON says when *properties*, from its fields, are laid over what reception wrote.
 
     Tags are added to those that are there. ``ips`` or ``pool`` take the place of the mapped address. ``dsn`` wins over
-    the parameters of MAIL and RCPT, item by item, and stands with whomever has it already.
+    the parameters of MAIL and RCPT, item by item, and stands with each recipient.
     """
-    merged = {**shared, **properties}
+    merged = {**shared, **{name: value for name, value in properties.items() if name != "dsn"}}
     if "pool" in properties and "ips" not in properties:
         merged.pop("ips", None)
     if "tags" in properties:
         merged["tags"] = list(dict.fromkeys([*shared.get("tags", ()), *properties["tags"]]))
-    own = list(recipients)
-    if "dsn" in properties:
-        merged["dsn"] = {**shared.get("dsn", {}), **properties["dsn"]}
-        if any("dsn" in recipient.properties for recipient in own):
-            own = [_with_dsn(recipient, merged["dsn"], properties["dsn"]) for recipient in own]
-            del merged["dsn"]
-    return merged, own
+    dsn = properties.get("dsn", {})
+    return merged, [_with_dsn(recipient, dsn) if dsn else recipient for recipient in recipients]
 
 
-def _with_dsn(recipient: InboxRecipient, shared: Mapping[str, Any], ordered: Mapping[str, Any]) -> InboxRecipient:
-    dsn = {**shared, **recipient.properties.get("dsn", {}), **ordered}
-    return replace(recipient, properties={**recipient.properties, "dsn": dsn})
+def _with_dsn(recipient: InboxRecipient, dsn: Mapping[str, Any]) -> InboxRecipient:
+    return replace(
+        recipient, properties={**recipient.properties, "dsn": {**recipient.properties.get("dsn", {}), **dsn}}
+    )
 
 
 class _Taking:

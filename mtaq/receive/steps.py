@@ -1,17 +1,24 @@
 """What happens to an accepted message before it is published, in the contract's order.
 
-Checks on the content as it came; then the fields of the header that mean something to us; then the operator's own
-code. Each step may change the draft, or end its way with ``Refusal`` or ``Dropped``.
+Checks on the content as it came; then the fields of the header that mean something to us, and what else there is to
+read; then the operator's own code. Each step may change the draft, or end its way with ``Refusal`` or ``Dropped``.
 """
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
+
+from mtaq.mime.extract import EXTRACTED_NAMES, extracted_shared
 from mtaq.mime.headers import count_received
 from mtaq.mime.mq_fields import strip_mq_fields
 from mtaq.receive.decisions import decide_message
 from mtaq.receive.draft import Draft, Refusal, SessionFacts
 from mtaq.receive.properties import BadField, laid_over, take_properties, treatment
 from mtaq.smtp import codes
+
+#: Describing a body takes a millisecond for about this much; more of it goes to a thread.
+LARGE_BYTES = 64 * 1024
 
 
 async def prepare(draft: Draft, facts: SessionFacts) -> None:
@@ -24,9 +31,13 @@ async def prepare(draft: Draft, facts: SessionFacts) -> None:
     """
     _count_hops(draft, facts)
     _take_fields(draft, facts)
+    await _extract(draft, facts)
     policy = facts.policy
     if policy.hook is not None or policy.pipeline is not None:
+        read = (draft.content, draft.envelope)
         await decide_message(draft, facts)
+        if (draft.content, draft.envelope) != read:
+            await _extract(draft, facts)
 
 
 def _count_hops(draft: Draft, facts: SessionFacts) -> None:
@@ -50,3 +61,17 @@ def _take_fields(draft: Draft, facts: SessionFacts) -> None:
         if taken.properties:
             draft.properties, draft.recipients = laid_over(draft.properties, draft.recipients, taken.properties)
         draft.content = taken.content
+
+
+async def _extract(draft: Draft, facts: SessionFacts) -> None:
+    """Write into ``extracted`` what the content says; of what stood there, only what an operator's code added stays."""
+    wanted = facts.policy.options.smtp_parse
+    known = draft.properties.get("extracted")
+    if wanted == "none" and known is None:
+        return
+    full = wanted == "full" or (isinstance(known, dict) and "attachments" in known)
+    read = partial(extracted_shared, draft.content, draft.envelope, full=full)
+    found = await asyncio.to_thread(read) if full and len(draft.content) > LARGE_BYTES else read()
+    if isinstance(known, dict):
+        found |= {name: value for name, value in known.items() if name not in EXTRACTED_NAMES}
+    draft.properties["extracted"] = found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -112,3 +113,13 @@ def test_no_extracted_when_there_is_none() -> None:
     for shared in (inbox_properties(message()), {**inbox_properties(message()), "extracted": None}):
         ((_, body),) = encode_inbox(shared, inbox_recipients(message()), b"x")
         assert "extracted" not in json.loads(body)
+
+
+def test_what_is_a_recipient_s_own_wins_over_what_is_shared() -> None:
+    """No JSON has a property twice: the recipient's own one counts, and whoever has none gets the shared one."""
+    ours = inbox_recipients(message(2))
+    recipients = [replace(ours[0], properties={"dsn": {"notify": "NEVER"}}), ours[1]]
+    shared = {**inbox_properties(message()), "dsn": {"ret": "FULL"}}
+    bodies = [body for _, body in encode_inbox(shared, recipients, b"x")]
+    assert [json.loads(body)["dsn"] for body in bodies] == [{"notify": "NEVER"}, {"ret": "FULL"}]
+    assert all(body.count(b'"dsn"') == 1 for body in bodies)

@@ -316,9 +316,6 @@ def test_dsn_is_merged_per_recipient() -> None:
         {"dsn": {"notify": "DELAY", "orcpt": "rfc822;a@x.test", "envid": "1"}},
         {"dsn": {"notify": "DELAY", "envid": "1"}},
     ]
-    merged, recipients = laid_over({"dsn": {"ret": "FULL"}}, RECIPIENTS[1:], {"dsn": {"envid": "1"}})
-    assert merged == {"dsn": {"ret": "FULL", "envid": "1"}}
-    assert recipients == RECIPIENTS[1:]
 
 
 # Who is believed.
