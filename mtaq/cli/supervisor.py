@@ -18,7 +18,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtaq.assembly import prepare_queues, utc_now
+from mtaq.assembly.parts import utc_now
+from mtaq.assembly.queues import prepare_queues
 from mtaq.cli import exits
 from mtaq.cli.logs import open_log
 from mtaq.config import ConfigErrors, Settings, changed_keys, merge_live

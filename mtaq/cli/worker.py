@@ -26,7 +26,8 @@ from mtaq.net.listeners import Listener
 from mtaq.telemetry.events import EventLog
 
 if TYPE_CHECKING:
-    from mtaq.assembly import Delivery, Reception
+    from mtaq.assembly.delivery import Delivery
+    from mtaq.assembly.reception import Reception
 
 WATCH_S = 0.25
 
@@ -52,7 +53,7 @@ def main() -> int:
 
 async def work(role: str, fd: int) -> None:
     """Be a worker of *role*: ``receive`` or ``deliver``."""
-    from mtaq.assembly import utc_now
+    from mtaq.assembly.parts import utc_now
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -81,7 +82,8 @@ async def work(role: str, fd: int) -> None:
 
 def build(role: str, settings: Settings, first: dict[str, Any], events: EventLog) -> Reception | Delivery:
     """Build the services of *role* from the supervisor's first words."""
-    from mtaq.assembly import Delivery, Reception
+    from mtaq.assembly.delivery import Delivery
+    from mtaq.assembly.reception import Reception
 
     if role == "deliver":
         return Delivery(settings, events, number=first["number"])

@@ -1,0 +1,126 @@
+"""One delivery worker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+from pathlib import Path
+
+from mtaq.assembly.parts import GRACE_S, Names, hear_of_changes, host_ips, resolver_for, slots_for, state_for, utc_now
+from mtaq.assembly.queues import SETTLE_S, broker_for, connected, is_embedded
+from mtaq.broker.claims import Claims
+from mtaq.broker.journal import Journal
+from mtaq.config import Settings
+from mtaq.deliver.ports import DeliveryNames, Surroundings
+from mtaq.deliver.service import DeliveryService
+from mtaq.model.parcel import BrokerState, QueueSpec
+from mtaq.net.addresses import is_own, is_private, own_addresses
+from mtaq.net.connect import connect
+from mtaq.net.tls import client_context
+from mtaq.telemetry.events import EventLog
+
+
+class Delivery:
+    """One delivery worker."""
+
+    def __init__(self, settings: Settings, events: EventLog, *, number: int) -> None:
+        self._settings = settings
+        self._events = events
+        self._broker = broker_for(settings, f"deliver {number}")
+        self._state = state_for(settings, self._broker, events)
+        self._names = Names(self._state)
+        folder = Path(settings.process.data_directory) / "journal"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._journal = Journal(folder, on_state=self._tell_journal)
+        self._claims = Claims(folder / "claims")
+        self._slots = slots_for(settings, "out")
+        self._service: DeliveryService | None = None
+
+    @property
+    def broker_state(self) -> BrokerState:
+        """How the broker is."""
+        return self._broker.state if self._service is not None else BrokerState.DOWN
+
+    async def start(self) -> None:
+        """Open what belongs to this host."""
+        await self._journal.start()
+
+    async def queues_ready(self) -> None:
+        """
+        Connect to the broker, read the runtime state, and begin to deliver.
+
+        Raises:
+            ConfigError: The database cannot be used.
+        """
+        await asyncio.gather(connected(self._broker, self._events), self._state.start())
+        hear_of_changes(self._settings, self._broker, self._state)
+        settings, resolver = self._settings, resolver_for(self._settings)
+        if settings.reception.smtp_hostname is None:
+            await self._names.find([*host_ips(), *settings.deliver.smtp_default_ips], resolver)
+        queues = settings.queues
+        service = DeliveryService(
+            settings.deliver,
+            DeliveryNames(
+                ehlo_name=self._ehlo_name,
+                outbox=queues.rabbitmq_outbox,
+                dead=queues.rabbitmq_dead,
+                results=queues.rabbitmq_results,
+                success=queues.rabbitmq_success,
+                failure=queues.rabbitmq_failure,
+                retry=queues.rabbitmq_retry,
+            ),
+            queues=self._broker,
+            resolver=resolver,
+            connect=connect,
+            journal=self._journal,
+            claims=self._claims,
+            slots=self._slots,
+            events=self._events,
+            clock=utc_now,
+            rng=random.SystemRandom(),
+            prefetch=queues.rabbitmq_qos,
+            surroundings=Surroundings(
+                is_own=partial(is_own, networks=own_addresses()),
+                is_private=is_private,
+                unverified=client_context(verified=False),
+                verified=client_context(verified=True),
+            ),
+            declare=self._declare if queues.rabbitmq_declare else None,
+        )
+        service.start()
+        self._service = service
+
+    def reload(self, settings: Settings) -> None:
+        """Use what of *settings* can change while running, for new attempts."""
+        self._settings = settings
+        if self._service is not None:
+            self._service.reload(settings.deliver)
+
+    async def stop(self) -> None:
+        """Finish the attempts under way, give the rest back, then go."""
+        if self._service is not None:
+            await self._service.stop(GRACE_S)
+        await self._state.stop()
+        await self._broker.close()
+        await self._journal.close()
+        self._claims.close()
+        self._slots.close()
+
+    def _tell_journal(self, state: BrokerState, reason: str) -> None:
+        if state is BrokerState.UP:
+            self._events.journal_restored()
+        else:
+            self._events.journal_lost(reason=reason)
+
+    async def _declare(self, queue: str) -> None:
+        """Create a queue that a message names."""
+        created = await self._broker.declare(
+            [QueueSpec(name=queue, dead_letter_to=self._settings.queues.rabbitmq_dead)]
+        )
+        if created and not is_embedded(self._settings):
+            await asyncio.sleep(SETTLE_S)
+
+    def _ehlo_name(self, source: str | None) -> str:
+        configured = source and self._names.configured_for(source)
+        return configured or self._settings.reception.smtp_hostname or self._names.found_for(source or "")
