@@ -1,8 +1,9 @@
 """What a server announced, and what it can therefore be told: the words of MAIL and RCPT.
 
-SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689). Content is never converted here: to
-a server without 8BITMIME it goes unchanged, as the whole field does; without SMTPUTF8 domains become A-labels, and
-what has no such form is an ``objection``. Pure; the order of things is ``mtaq.smtp.client_session``'s.
+SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689). Content is
+never converted here: to a server without 8BITMIME it goes unchanged, as the whole field does; without SMTPUTF8 domains
+become A-labels, and what has no such form is an ``objection``. Pure; the order of things is
+``mtaq.smtp.client_session``'s.
 """
 
 from __future__ import annotations
