@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import postgresql as postgres
 from tests.support.rabbitmq import PACKAGE, RabbitNode, is_installed, running_node
+
+# A slow machine is no fault of an example.
+settings.register_profile("mtaq", deadline=None)
+settings.load_profile("mtaq")
 
 
 @pytest.fixture(scope="session")

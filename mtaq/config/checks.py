@@ -225,6 +225,14 @@ def check_user(draft: Draft, findings: Findings) -> None:
             draft.blame(findings, f"no user {user!r} on this system; expected one that exists", "user")
 
 
+def check_relay(draft: Draft, findings: Findings) -> None:
+    """Mail that only who has logged in may send needs a way to log in."""
+    for port, options in draft.open_ports():
+        if options.smtp_relay == "authenticated" and not options.smtp_auth and not options.smtp_tls_client_ca:
+            problem = f"nobody can log in on port {port}; expected smtp-auth or smtp-tls-client-ca as well"
+            draft.blame(findings, problem, "smtp-relay", port=port)
+
+
 def check_open_relay(draft: Draft, findings: Findings) -> None:
     """Nobody on the Internet may have mail relayed at once just by connecting."""
     if draft.settings.queues.rabbitmq_inbox != draft.settings.queues.rabbitmq_outbox:
@@ -272,12 +280,11 @@ def check_queues(draft: Draft, findings: Findings) -> None:
     """Nothing that mtaq publishes about a message goes back into the outbox as a message."""
     queues = draft.settings.queues
     ladder = f"{queues.rabbitmq_outbox}.delay."
-    for key in ("rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead"):
-        if getattr(queues, key.replace("-", "_")) == queues.rabbitmq_outbox:
+    for key in (*_MAY_BE_OUTBOX, *_NEVER_OUTBOX):
+        name = getattr(queues, key.replace("-", "_")) or ""
+        if name == queues.rabbitmq_outbox and key in _NEVER_OUTBOX:
             draft.blame(findings, "is the outbox, which would deliver it again; expected another queue", key)
-    for key in ("rabbitmq-inbox", "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry",
-                "rabbitmq-dead"):  # fmt: skip
-        if (getattr(queues, key.replace("-", "_")) or "").startswith(ladder):
+        elif name.startswith(ladder):
             draft.blame(findings, f"{ladder}* are the outbox's delay queues; expected another name", key)
 
 
@@ -298,6 +305,10 @@ def check_attempt_timeout(draft: Draft, findings: Findings) -> None:
 
 
 _QUEUES = ("rabbitmq-inbox", "rabbitmq-outbox")
+_MAY_BE_OUTBOX = ("rabbitmq-inbox", "rabbitmq-local")
+_NEVER_OUTBOX = (
+    "rabbitmq-refused", "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead",
+)  # fmt: skip
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = (
     (("smtp-port", "smtp-secure-port", "metrics-port"), check_ports),
@@ -308,13 +319,11 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = 
     (("spool-directory", "spool-fail-directory", "user"), check_spool),
     (("smtp-enabled", "smtp-archive", *_QUEUES, "rabbitmq-dead"), check_archive),
     (("user",), check_user),
-    (("smtp-enabled", *_QUEUES, "smtp-range", "smtp-relay"), check_open_relay),
+    (("smtp-enabled", "smtp-relay", "smtp-auth", "smtp-tls-client-ca"), check_relay),
+    (("smtp-enabled", *_QUEUES, "smtp-range", "smtp-relay", "smtp-auth", "smtp-tls-client-ca"), check_open_relay),
     (("smtp-proxy",), check_proxies),
     (("smtp-enabled", "smtp-greeting-delay", "smtp-timeout"), check_greeting),
-    (
-        (*_QUEUES, "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead"),
-        check_queues,
-    ),
+    (("rabbitmq-outbox", *_MAY_BE_OUTBOX, *_NEVER_OUTBOX), check_queues),
     (("smtp-connections", "smtp-connections-in", "smtp-connections-out"), check_connections),
     (("rabbitmq-type", "rabbitmq-durable"), check_queue_type),
     (("delivery-attempt-timeout",), check_attempt_timeout),

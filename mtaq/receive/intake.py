@@ -168,6 +168,7 @@ class Intake:
             recipient=draft.recipients[0].address if len(draft.recipients) == 1 else None,
             now=draft.received_at,
         )
+        priority = draft.properties.get("priority", 0)
         for route in routes:
             content = draft.content
             if route is routes[-1]:
@@ -176,7 +177,7 @@ class Intake:
             encoded = encode_inbox(draft.properties, route.recipients, fields + content)
             del content
             for recipient, body in encoded:
-                yield Outgoing(route.queue, recipient.message_id, body)
+                yield Outgoing(route.queue, recipient.message_id, body, priority)
                 del body
 
     def _accepted(self, draft: Draft, facts: SessionFacts, routes: Sequence[Route]) -> None:

@@ -25,11 +25,13 @@ class Outgoing(NamedTuple):
         queue: Name of the queue.
         message_id: Our id.
         body: The JSON.
+        priority: AMQP priority.
     """
 
     queue: str
     message_id: str
     body: bytes
+    priority: int = 0
 
 
 async def publish_all(
@@ -87,7 +89,9 @@ def _parcel(message: Outgoing, headers: Mapping[str, str], max_bytes: int | None
     body = message.body
     if max_bytes is not None and len(body) > max_bytes:
         raise TooLarge(f"{len(body)} bytes of JSON, the broker takes {max_bytes}")
-    return Parcel(body=body, type=INBOX_TYPE, correlation_id=message.message_id, headers=headers)
+    return Parcel(
+        body=body, type=INBOX_TYPE, correlation_id=message.message_id, priority=message.priority, headers=headers
+    )
 
 
 async def _all_done(waiting: set[asyncio.Task[None]]) -> None:

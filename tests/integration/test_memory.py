@@ -40,7 +40,15 @@ CASES = (
 def relay(rabbitmq: RabbitNode, tmp_path: Path) -> Iterator[Relay]:
     """Reception alone, not yet started, with an inbox of its own."""
     inbox = fresh_name("inbox")
-    relay = Relay(tmp_path, rabbitmq.address, verb="receive", rabbitmq_inbox=inbox, rabbitmq_maxsize="128MB")
+    relay = Relay(
+        tmp_path,
+        rabbitmq.address,
+        verb="receive",
+        rabbitmq_inbox=inbox,
+        rabbitmq_maxsize="128MB",
+        smtp_connections=2000,
+        smtp_connections_per_ip=2000,
+    )
     yield relay
     relay.cleanup()
     rabbitmq.ctl("delete_queue", inbox)

@@ -123,6 +123,18 @@ def test_open_relay_is_refused(network):
     assert "an open relay on port 25" in mistakes("rabbitmq-inbox=outbox", f"smtp-range={network}")[0]
 
 
+def test_a_relay_for_the_authenticated_alone_needs_logins():
+    """Otherwise nobody could ever send there."""
+    [mistake] = mistakes("smtp-relay=authenticated")
+    assert "nobody can log in on port 25" in mistake
+
+
+def test_evidence_is_not_delivered():
+    """What was refused must not go into the outbox, nor into its delay queues."""
+    assert "is the outbox" in mistakes("rabbitmq-refused=outbox")[0]
+    assert "delay queues" in mistakes("rabbitmq-local=outbox.delay.1")[0]
+
+
 def test_open_relay_on_one_port_is_refused():
     """One open port is enough, and the line that opened it is named."""
     found = mistakes("rabbitmq-inbox=outbox", "smtp-port=25,587", "smtp-range@587=0.0.0.0/0")

@@ -102,6 +102,19 @@ async def test_the_reply_names_the_id_of_each_recipient() -> None:
         assert len(message["message-id"]) <= 64
 
 
+async def test_a_priority_is_the_brokers_too() -> None:
+    """``x-mq-priority`` becomes the AMQP property, which alone makes a queue hand it out first."""
+    broker = ManualBroker()
+    content = b"X-MQ-Priority: 7\r\n" + CONTENT
+    task = asyncio.create_task(intake(broker).take(transaction(), content, facts(policy())))
+    while not broker.waiting:
+        await asyncio.sleep(0)
+    broker.settle(0)
+    assert (await task).code == 250
+    parcel = broker.waiting[0][1]
+    assert parcel.priority == orjson.loads(parcel.body)["priority"] == 7
+
+
 async def test_the_json_tells_the_whole_transaction() -> None:
     """Envelope, connection, size, body and the content behind our Received field."""
     broker = ManualBroker()
