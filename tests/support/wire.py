@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 
 class Wire:
     """One connection to a server on loopback; replies are read whole."""
 
-    def __init__(self, port: int, *, timeout_s: float = 60.0) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port), timeout_s)
+    def __init__(self, port: int, *, source_ip: str = "127.0.0.1", begin: bytes = b"", timeout_s: float = 60.0) -> None:
+        """Connect from *source_ip*, say *begin* at once, and read the first reply."""
+        self._sock = socket.create_connection(("127.0.0.1", port), timeout_s, (source_ip, 0))
+        self._sock.sendall(begin)
         self._file = self._sock.makefile("rb")
         self.greeting = self.reply()
 
@@ -43,6 +46,16 @@ class Wire:
         """Send a command and return its reply."""
         self.send((line.encode() if isinstance(line, str) else line) + b"\r\n")
         return self.reply()
+
+    def start_tls(self) -> None:
+        """Say STARTTLS and go on inside TLS, whoever the server is."""
+        answer = self.say("STARTTLS")
+        assert answer.startswith("220"), answer
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self._file.close()
+        self._sock = context.wrap_socket(self._sock)
+        self._file = self._sock.makefile("rb")
 
     def data(self, content: bytes) -> str:
         """Send *content* by DATA, dots doubled; it must be empty or end in CRLF. Return the final reply."""
