@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 
-#: Debian package → a program it brings; a star stands for a version.
+#: Debian package → a program or another file it brings; a star stands for a version.
 PROGRAMS = {
     "rabbitmq-server": "/usr/sbin/rabbitmq-server",
     "postfix": "/usr/sbin/smtp-sink",
@@ -28,6 +28,13 @@ PROGRAMS = {
     "freeradius": "/usr/sbin/freeradius",
     "jq": "/usr/bin/jq",
     "postgresql": "/usr/lib/postgresql/*/bin/postgres",
+    "curl": "/usr/bin/curl",
+    "msmtp": "/usr/bin/msmtp",
+    "openssl": "/usr/bin/openssl",
+    "nodejs": "/usr/bin/node",
+    "node-nodemailer": "/usr/share/nodejs/nodemailer/package.json",
+    "libnet-ssleay-perl": "/usr/lib/*/perl5/*/Net/SSLeay.pm",  # TLS of swaks
+    "libsasl2-modules": "/usr/lib/*/sasl2/libplain.so*",  # AUTH of Postfix as a client
 }
 
 
