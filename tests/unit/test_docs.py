@@ -162,7 +162,7 @@ def test_samples_of_configuration_are_right(page: Path) -> None:
     for block in blocks(page, ""):
         if not re.search(r"^(smtp|rabbitmq)-[a-z-]+(@\d+)?:", block, flags=re.MULTILINE):
             continue
-        for line in block.splitlines():
+        for line in re.findall(r"^[^#\n].*$", block, flags=re.MULTILINE):
             key, colon, value = line.partition(":")
             assert colon, line
             OPTIONS[key.partition("@")[0]].parser(value.strip())
