@@ -69,7 +69,8 @@ async def ask(reasons: list[str], trusting: ssl.SSLContext) -> AsyncIterator[Ask
         network = Network(connect, exchange, partial(request, verify=trusting))  # type: ignore[arg-type]  # narrower
         authenticator = authenticator_for(
             logins(forms), network=network, clock=lambda: 0.0,
-            on_unavailable=lambda form, reason: reasons.append(f"{form}: {reason}"), scram_secret=b"", timeout_s=timeout_s,
+            on_unavailable=lambda form, reason: reasons.append(f"{form}: {reason}"), scram_secret=b"",
+            timeout_s=timeout_s,
         )  # fmt: skip
         made.append(authenticator)
         return await authenticator.check(user, password, client_ip="192.0.2.1")
