@@ -6,7 +6,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class FrontDoor(Relay):
         )  # fmt: skip
 
 
-def messages(address: str, queue: str) -> Iterator[dict[str, Any]]:
+def messages(address: str, queue: str) -> Generator[dict[str, Any], None, None]:
     """Yield the JSON of each message of *queue*, waiting for the next; each is taken out."""
     with connect(address) as queues:
         for message in queues.consume(queue):
