@@ -36,6 +36,16 @@ class LoginDesk:
         self._events = events
         self._failure_delay_s = failure_delay_s
 
+    async def respond(
+        self, event: Login | ScramKeysWanted | LoginProved, back_ends: Logins, facts: SessionFacts
+    ) -> Reply | ScramKeys | None:
+        """Return what answers *event*: a reply, or what SCRAM is to be proved against, ``None`` for nobody's keys."""
+        if isinstance(event, Login):
+            return await self.check(event, back_ends, facts)
+        if isinstance(event, LoginProved):
+            return await self.proved(event, facts)
+        return await self.scram_keys(event, back_ends, facts)
+
     async def check(self, login: Login, back_ends: Logins, facts: SessionFacts) -> Reply:
         """Return the answer to a user name with a password."""
         if self._is_shut_out(facts):

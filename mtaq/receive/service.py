@@ -13,13 +13,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from mtaq.limits.memory import MemoryBudget
 from mtaq.model.reply import Reply
 from mtaq.receive.clients import Misdeeds
-from mtaq.receive.connection import SmtpConnection, plain_ip
+from mtaq.receive.connection import SmtpConnection
 from mtaq.receive.domains import DomainCheck
+from mtaq.receive.endpoints import plain_ip
 from mtaq.receive.envelope import EnvelopeDesk
 from mtaq.receive.evidence import Evidence
 from mtaq.receive.intake import Intake, IntakeOptions
@@ -31,6 +32,8 @@ from mtaq.receive.proxy import ProxyHeader
 from mtaq.smtp import codes
 from mtaq.telemetry.events import EventLog
 from mtaq.telemetry.metrics import counter, gauge
+
+T = TypeVar("T")
 
 SWEEP_S = 1.0
 
@@ -249,7 +252,7 @@ class ReceptionService:
         blocked = self._state.block_for(remote_ip) is not None
         return policy.refuse_connection(remote_ip, self._publisher.state, blocked=blocked, any_ip=is_proxy)
 
-    async def guarded(self, answer: Coroutine[Any, Any, Reply], connection: SmtpConnection) -> Reply:
+    async def guarded(self, answer: Coroutine[Any, Any, T], connection: SmtpConnection) -> T | Reply:
         """Return the answer that is awaited; whatever surprises, the client is told to try again."""
         try:
             return await answer
@@ -314,6 +317,6 @@ class ReceptionService:
             helo=facts.helo,
             tls_version=facts.tls.version if facts.tls else None,
             session_messages=connection.messages,
-            duration_ms=int((self.loop.time() - connection.opened_at) * 1000),
+            duration_ms=int((self.loop.time() - connection.progress.opened_at) * 1000),
             reason=connection.close_reason or (str(error) if error else None),
         )

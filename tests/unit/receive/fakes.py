@@ -17,7 +17,7 @@ from mtaq.receive.domains import DomainCheck
 from mtaq.receive.draft import SessionFacts
 from mtaq.receive.evidence import Evidence
 from mtaq.receive.policy import PortPolicy
-from mtaq.receive.ports import Publisher, Slots
+from mtaq.receive.ports import Logins, Publisher, Slots
 from mtaq.receive.service import Facilities
 from mtaq.telemetry.events import EventLog
 
@@ -142,11 +142,17 @@ def settings(**options: str) -> Settings:
     return load(path="/dev/null", environ={}, overrides=overrides)
 
 
-def policy(port: int = 25, broker_max_bytes: int | None = None, starttls: bool = False, **options: str) -> PortPolicy:
+def policy(
+    port: int = 25,
+    broker_max_bytes: int | None = None,
+    starttls: bool = False,
+    logins: Logins | None = None,
+    **options: str,
+) -> PortPolicy:
     """Return the policy of a port."""
     return PortPolicy(
         settings(**options).receive(port), port=port, hostnames=Names(), broker_max_bytes=broker_max_bytes,
-        starttls=starttls,
+        starttls=starttls, logins=logins,
     )  # fmt: skip
 
 

@@ -1,126 +1,18 @@
-"""One connection against a broker that confirms when told to, its client a transport without a network."""
+"""One connection: what becomes of it when clients go, stay, speak early or do not listen."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import Any
+import ssl
 
 import pytest
 
-from mtaq.receive.connection import SmtpConnection
-from mtaq.receive.intake import IntakeOptions
-from mtaq.receive.policy import PortPolicy
+from mtaq.model.login import Verdict
+from mtaq.model.message import TlsFacts
 from mtaq.receive.proxy import ProxyHeader
-from mtaq.receive.service import ReceptionService
-from tests.unit.receive.fakes import Lines, ManualBroker, State, event_log, facilities, policy
-
-TRANSACTION = b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<grace@example.com>\r\nDATA\r\nSubject: a\r\n\r\nb\r\n.\r\n"
-
-
-class Client(asyncio.Transport):
-    """What the connection writes to; reads when the test wants it to."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 40112), "sockname": ("127.0.0.1", 25)})
-        self.heard = b""
-        self.reads = True
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep it."""
-        self.heard += data
-
-    def close(self) -> None:
-        """Note it."""
-        self.closed = True
-
-    def abort(self) -> None:
-        """Note it."""
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        """Was it closed?"""
-        return self.closed
-
-    def pause_reading(self) -> None:
-        """Note it."""
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        """Note it."""
-        self.reads = True
-
-
-class FreeSlots:
-    """Slots without end.
-
-    Attributes:
-        released: What came back.
-    """
-
-    def __init__(self) -> None:
-        self.released: list[int] = []
-
-    def take(self) -> int | None:
-        """Return always the same."""
-        return 7
-
-    def claim(self, slot: int, client_ip: str, cap: int) -> bool:
-        """Return always true."""
-        return True
-
-    def release(self, slot: int) -> None:
-        """Note it."""
-        self.released.append(slot)
-
-
-@dataclass
-class Scene:
-    """A greeted client, and everything around it."""
-
-    broker: ManualBroker = field(default_factory=ManualBroker)
-    slots: FreeSlots = field(default_factory=FreeSlots)
-    client: Client = field(default_factory=Client)
-    state: State = field(default_factory=State)
-    lines: Lines = field(init=False)
-    service: ReceptionService = field(init=False)
-    connection: SmtpConnection = field(init=False)
-
-    def open(self, port_policy: PortPolicy | None = None) -> Scene:
-        """Connect the client."""
-        self.prepare()
-        return self.connect(port_policy)
-
-    def prepare(self) -> Scene:
-        """Set up the service."""
-        events, self.lines = event_log()
-        self.service = ReceptionService(
-            IntakeOptions(inbox="inbox", server_id="test", broker_max_bytes=None),
-            facilities(self.broker, self.slots, events, state=self.state), slot_wait_s=0,
-        )  # fmt: skip
-        return self
-
-    def connect(
-        self, port_policy: PortPolicy | None = None, header: ProxyHeader | None = None, *, spoke_early: bool = False
-    ) -> Scene:
-        """Connect a client, the first one or another."""
-        self.client = Client()
-        chosen = port_policy or policy(smtp_range="127.0.0.0/8", smtp_hostname="relay.test")
-        self.connection = SmtpConnection(self.service, chosen, 7, "s-1", header, spoke_early=spoke_early)
-        self.connection.connection_made(self.client)
-        return self
-
-    async def until_published(self, count: int) -> None:
-        """Let the loop run until *count* publishes have begun, or nothing more happens."""
-        for _ in range(20):
-            await asyncio.sleep(0)
-            if len(self.broker.waiting) >= count:
-                return
-
-    def closed_lines(self) -> list[dict[str, Any]]:
-        """Return the lines that close the session in the log."""
-        return [record for record in self.lines.records if record["event"] == "session.closed"]
+from mtaq.smtp.scram import ScramKeys
+from tests.unit.receive.fakes import policy
+from tests.unit.receive.scene import TRANSACTION, Scene
 
 
 async def test_commands_behind_the_answer_of_a_vanished_client_are_not_obeyed() -> None:
@@ -283,3 +175,59 @@ async def test_the_greeting_comes_after_its_delay() -> None:
     assert scene.client.heard.startswith(b"220 ")
     scene.connection.data_received(b"EHLO client.test\r\n")
     assert b"250-" in scene.client.heard
+
+
+class CertificateTls:
+    """TLS whose client has shown ada's certificate."""
+
+    context: ssl.SSLContext
+
+    def facts(self, session: ssl.SSLObject) -> TlsFacts:
+        """Return the usual."""
+        return TlsFacts(version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384")
+
+    def peer_user(self, session: ssl.SSLObject) -> str | None:
+        """Return her name."""
+        return "ada"
+
+
+class AnyLogin:
+    """Takes any password; fails when asked for keys."""
+
+    knows_passwords = True
+
+    async def check(self, user: str, password: str, *, client_ip: str) -> Verdict:
+        """Accept."""
+        return Verdict.ACCEPTED
+
+    async def scram_keys(self, user: str) -> ScramKeys | None:
+        """Fail."""
+        raise RuntimeError("surprise")
+
+
+def inside_tls() -> Scene:
+    """Return a scene whose client has a certificate and is greeted."""
+    scene = Scene().prepare()
+    scene.service.configure({}, {25: CertificateTls()})
+    scene.connect(policy(smtp_range="127.0.0.0/8", logins=AnyLogin()), tls=True)
+    scene.connection.data_received(b"EHLO client.test\r\n")
+    return scene
+
+
+async def test_who_has_a_certificate_may_log_in_all_the_same() -> None:
+    """Programs that are given a certificate and a password use both: AUTH is announced, so it must work."""
+    scene = inside_tls()
+    assert scene.connection.facts().user == "ada"
+    scene.connection.data_received(b"AUTH PLAIN AGdyYWNlAHNlY3JldA==\r\n")
+    await asyncio.gather(*scene.service._tasks)
+    assert scene.client.heard.endswith(b"235 2.7.0 logged in\r\n")
+    assert scene.connection.facts().user == "grace"
+
+
+async def test_a_login_that_meets_a_bug_is_told_to_try_again() -> None:
+    """Whatever the back end raises is answered 451 and told in the log, with every mechanism."""
+    scene = inside_tls()
+    scene.connection.data_received(b"AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9YWJjZGVm\r\n")
+    await asyncio.gather(*scene.service._tasks)
+    assert scene.client.heard.endswith(b"451 4.3.0 cannot be taken now, try again later\r\n")
+    assert [record["event"] for record in scene.lines.records if record["event"] == "bug"] == ["bug"]
