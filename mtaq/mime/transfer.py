@@ -14,6 +14,9 @@ IDENTITIES = ("", "7bit", "8bit", "binary")
 _NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 _LINE_MAX = 998
 
+#: RFC 2045 §6.7: longest line of quoted-printable.
+_QP_LINE = 76
+
 
 def decoded(body: bytes, encoding: str) -> bytes:
     """Return what *body* carries; an encoding that is not known is none."""
@@ -43,7 +46,19 @@ def to_quoted_printable(octets: bytes, newline: bytes) -> bytes:
     """Return *octets*, whose line ends are *newline*, as quoted-printable; no line begins with two dashes."""
     encoded = binascii.b2a_qp(octets, istext=True)
     # One that did might be taken for a delimiter.
-    return re.sub(rb"^--", b"=2D=" + newline + b"-", encoded, flags=re.MULTILINE)
+    return re.sub(rb"^--[^\r\n]*", lambda match: _without_dashes(match[0], newline), encoded, flags=re.MULTILINE)
+
+
+def _without_dashes(line: bytes, newline: bytes) -> bytes:
+    """Return an encoded line that does not begin with two dashes, in two lines where it would grow too long."""
+    if not line.startswith(b"--"):
+        return line
+    if len(line) <= _QP_LINE - 2:
+        return b"=2D" + line[1:]
+    cut = _QP_LINE // 2
+    while b"=" in line[cut - 2 : cut]:
+        cut -= 1
+    return b"=2D" + line[1:cut] + b"=" + newline + _without_dashes(line[cut:], newline)
 
 
 def fits_unencoded(octets: bytes, *, eight_bit: bool) -> bool:

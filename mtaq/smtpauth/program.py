@@ -34,15 +34,22 @@ class Program:
 
     async def check(self, user: str, password: str, client_ip: str) -> Verdict:
         """Run it; the caller bounds the time."""
-        process = await asyncio.create_subprocess_exec(
-            self._path,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            cwd="/",
-            env={"PATH": _PATH, "LANG": "C.UTF-8", "MTAQ_USER": user, "MTAQ_CLIENT_IP": client_ip},
-            start_new_session=True,
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                self._path,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd="/",
+                env={"PATH": _PATH, "LANG": "C.UTF-8", "MTAQ_USER": user, "MTAQ_CLIENT_IP": client_ip},
+                start_new_session=True,
+            )
         )
+        try:
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await _kill(await starting)  # it may run already, unknown to anybody
+            raise
         try:
             await process.communicate(f"{user}\n{password}\n".encode())
         finally:

@@ -13,15 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port as free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0
-
-
-def free_port(ip: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((ip, 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Any, what: str, deadline_s: float = DEADLINE_S) -> Any:

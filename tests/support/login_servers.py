@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 SLAPD = "/usr/sbin/slapd"
 FREERADIUS = "/usr/sbin/freeradius"
 BASE_DN = "ou=people,dc=example,dc=com"
@@ -26,13 +28,6 @@ PASSWORD = "corréct horse"
 """The password of everybody here."""
 
 _STARTING_S = 30.0
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port of loopback that nobody uses at the moment."""
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ def _base64(text: str) -> str:
 @contextlib.contextmanager
 def running_freeradius(folder: Path, *, secret: str, users: tuple[str, ...], signing: bool = True) -> Iterator[int]:
     """Run freeradius with *users* and yield its port. It wants requests signed; its own replies are when *signing*."""
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port(kind=socket.SOCK_DGRAM)
     (folder / "dictionary").write_text("$INCLUDE /usr/share/freeradius/dictionary\n")
     (folder / "users").write_text("".join(f'{user} Cleartext-Password := "{PASSWORD}"\n' for user in users))
     (folder / "radiusd.conf").write_text(_RADIUSD_CONF.format(folder=folder, port=port, secret=secret))

@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+
+from tests.support.ports import free_port
 
 #: What to install when ``is_installed()`` says no.
 PACKAGE = "postgresql"
@@ -53,9 +54,7 @@ class PostgresServer:
         self.directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._user = _user()
         self._server: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         if self._user is not None:
             shutil.chown(self.directory, self._user)
         self._make()

@@ -25,6 +25,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 _BIN = Path("/usr/lib/rabbitmq/bin")
 _NOTE = "node.json"
 
@@ -181,11 +183,7 @@ def _ports_of(directory: Path) -> dict[str, int]:
 
 def _choose_ports(directory: Path) -> dict[str, int]:
     directory.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(3)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        ports = dict(zip(("amqp", "dist", "epmd"), (each.getsockname()[1] for each in sockets), strict=True))
+    ports = {name: free_port() for name in ("amqp", "dist", "epmd")}
     (directory / _NOTE).write_text(json.dumps(ports))
     return ports
 
