@@ -33,9 +33,8 @@ def example(page: str, containing: str, replaced: Mapping[str, object]) -> dict[
         replaced: What stands in the document → what this machine has in its place.
     """
     text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")
-    [block] = [
-        block for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if containing in block
-    ]
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    [block] = [block for language, block in found if not language and containing in block]
     for old, new in replaced.items():
         assert old in block, f"{old} does not stand in the example"
         block = block.replace(old, str(new))
