@@ -114,8 +114,11 @@ class Draft:
         return cls(identity, now, inbox_properties(message), _recipients(transaction, identity), content)
 
     def with_copy_to(self, address: Address | None) -> list[InboxRecipient]:
-        """Return the recipients, and *address* as one more that the client does not see, nor ever hears of."""
-        if address is None or not self.recipients:
+        """Return the recipients, and *address* as one more that the client does not see, nor ever hears of.
+
+        It is no more when it is a recipient already.
+        """
+        if address is None or not self.recipients or any(one.address == address for one in self.recipients):
             return self.recipients
         shared = self.properties.pop("dsn", None)  # what each has of its own must not stand beside it
         if shared is not None:

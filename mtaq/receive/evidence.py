@@ -19,8 +19,11 @@ from mtaq.receive.publish import Outgoing, publish_all
 from mtaq.smtp.server_events import Transaction
 from mtaq.telemetry.metrics import counter
 
-#: Content of evidence that is being published.
+#: Evidence that is being published, content and what stands around it.
 MOST_BYTES = 32 * 1024 * 1024
+
+#: What a message takes beside its content, about: a refused envelope has no other.
+BESIDE_BYTES = 4096
 
 PUBLISH_TIMEOUT_S = 25.0
 
@@ -62,9 +65,9 @@ class Evidence:
         """Store *draft*, if refused for good and there is a queue for it, without waiting."""
         if self._queue is None or refusal.reply.is_transient:
             return
-        size_bytes = len(draft.content) * max(1, len(draft.recipients))
+        size_bytes = (len(draft.content) + BESIDE_BYTES) * len(draft.recipients)
         if self._under_way_bytes and self._under_way_bytes + size_bytes > MOST_BYTES:
-            LOST.inc(max(1, len(draft.recipients)))
+            LOST.inc(len(draft.recipients))
             return
         self._under_way_bytes += size_bytes
         self._watch(asyncio.get_running_loop().create_task(self._store(self._queue, draft, refusal, size_bytes)))

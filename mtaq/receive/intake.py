@@ -26,6 +26,7 @@ from mtaq.receive.ports import LocalAddresses, Publisher
 from mtaq.receive.publish import Outgoing, publish_all
 from mtaq.receive.steps import prepare
 from mtaq.smtp import codes
+from mtaq.smtp.grammar import a_label_domain
 from mtaq.smtp.server_session import Transaction
 from mtaq.telemetry.events import EventLog
 from mtaq.telemetry.metrics import counter
@@ -33,8 +34,16 @@ from mtaq.telemetry.metrics import counter
 #: The contract: 451 within 30 s.
 PUBLISH_TIMEOUT_S = 25.0
 
-#: The final reply lists the ids while it stays under this many bytes.
+#: The final reply lists the ids while it stays under this many bytes, and each of its lines within the limit of
+#: RFC 5321 §4.5.3.1.5.
 LISTED_IDS_BYTES = 2000
+LINE_BYTES = 512
+
+#: ``250-2.6.0 `` and the line end.
+REPLY_AROUND_BYTES = 12
+
+#: AMQP has one octet for it.
+MOST_PRIORITY = 255
 
 ACCEPTED = counter("mtaq_messages_accepted", "Messages answered 250, one per recipient.")
 REFUSED = counter("mtaq_messages_refused", "Transactions whose content was refused.", ("code",))
@@ -104,7 +113,7 @@ class Intake:
         identity = self._options.identify(now)
         draft = Draft.of(transaction, content, facts, identity=identity, now=now)
         del content
-        answer = accepted_reply(identity, transaction.forward_paths)
+        answer = accepted_reply(identity, transaction)
         try:
             await prepare(draft, facts)
             await self._publish(draft, facts)
@@ -168,7 +177,7 @@ class Intake:
             recipient=draft.recipients[0].address if len(draft.recipients) == 1 else None,
             now=draft.received_at,
         )
-        priority = draft.properties.get("priority", 0)
+        priority = min(draft.properties.get("priority") or 0, MOST_PRIORITY)
         for route in routes:
             content = draft.content
             if route is routes[-1]:
@@ -223,13 +232,26 @@ class Intake:
         return reply
 
 
-def accepted_reply(identity: str, recipients: Sequence[Address]) -> Reply:
-    """Return the final reply: the id of each recipient's message, or their range where the list is too long."""
+def accepted_reply(identity: str, transaction: Transaction) -> Reply:
+    """Return the final reply: the id of each recipient's message, or their range where the list is too long.
+
+    Nothing but ASCII is said to a client that did not ask for SMTPUTF8 (RFC 6531 §3.7.4.2), also of an address whose
+    A-labels the JSON has as U-labels.
+    """
+    recipients = transaction.forward_paths
     lines = ["accepted"]
     length = 0
     for number, recipient in enumerate(recipients, 1):
-        lines.append(f"{recipient_id(identity, number)} for {recipient}")
-        length += len(lines[-1].encode()) + 12
-        if length > LISTED_IDS_BYTES - 24:
+        line = f"{recipient_id(identity, number)} for {_told(recipient, transaction)}"
+        line_bytes = len(line.encode()) + REPLY_AROUND_BYTES
+        length += line_bytes
+        if length > LISTED_IDS_BYTES - 24 or line_bytes > LINE_BYTES:
             return Reply(250, "2.6.0", (f"{identity}.1-{len(recipients)} accepted",))
+        lines.append(line)
     return Reply(250, "2.6.0", tuple(lines))
+
+
+def _told(recipient: Address, transaction: Transaction) -> str:
+    if transaction.smtputf8 or recipient.domain.isascii():
+        return str(recipient)
+    return str(recipient._replace(domain=a_label_domain(recipient.domain)))

@@ -47,6 +47,12 @@ def test_notices_that_the_sender_wants_are_about_his_recipients() -> None:
     assert found["journal@archive.test"]["dsn"] == {"notify": "NEVER"}
 
 
+def test_whoever_is_the_archive_gets_the_message_once() -> None:
+    """Mail to the archive itself is there already, with its sender's wishes."""
+    found = draft().with_copy_to(Address("bob", "example.net"))
+    assert [str(one.address) for one in found] == ["grace@example.com", "bob@example.net"]
+
+
 def test_without_an_archive_nothing_changes() -> None:
     """The recipients are those of the transaction."""
     assert len(published(draft(dsn={"notify": "SUCCESS"}), None)) == 2

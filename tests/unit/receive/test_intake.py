@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC
+from typing import Any
 
 import orjson
 import pytest
 
 from mtaq.model.address import Address
+from mtaq.model.decision import Decision, accept
 from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
 from mtaq.model.parcel import INBOX_TYPE
-from mtaq.receive.intake import Intake, IntakeOptions
+from mtaq.receive.intake import Intake, IntakeOptions, accepted_reply
+from mtaq.smtp.grammar import parse_mailbox
 from mtaq.smtp.server_session import Transaction
 from tests.unit.receive.fakes import NOW, ManualBroker, State, event_log, facts, no_evidence, policy
 
@@ -184,3 +187,55 @@ async def test_a_long_list_of_ids_becomes_a_range() -> None:
     reply = await task
     assert len(reply.lines) == 1
     assert reply.lines[0].endswith(".1-100 accepted")
+
+
+def listed(*forward_paths: Address, smtputf8: bool = False) -> tuple[str, ...]:
+    """Return the lines of the final reply."""
+    made = transaction(*forward_paths)
+    made.smtputf8 = smtputf8
+    return accepted_reply("test.id", made).lines
+
+
+def test_a_client_without_smtputf8_is_told_ascii_alone() -> None:
+    """It gave A-labels; the JSON has U-labels, which it could not read."""
+    found = parse_mailbox("grace@xn--bcher-kva.example", strict=True, smtputf8=False)
+    assert listed(found)[1] == "test.id.1 for grace@xn--bcher-kva.example"
+    assert listed(found, smtputf8=True)[1] == "test.id.1 for grace@b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example"
+
+
+def test_no_line_of_the_reply_is_longer_than_512_octets() -> None:
+    """An address that is too long for a line of a reply is not named (RFC 5321 §4.5.3.1.5)."""
+    assert listed(Address("x" * 512, "example.com")) == ("test.id.1-1 accepted",)
+
+
+@pytest.mark.parametrize(("wish", "priority"), [(None, 0), (1000, 255)])
+async def test_a_priority_that_amqp_cannot_say_is_no_bug(wish: object, priority: int) -> None:
+    """A hook may have written anything that the outbox understands: ``null`` is none, and 255 is the highest."""
+    broker = ManualBroker()
+    port_policy = policy()
+    port_policy.hook = Prioritising(wish)
+    task = asyncio.create_task(intake(broker).take(transaction(), CONTENT, facts(port_policy)))
+    while not broker.waiting:
+        await asyncio.sleep(0)
+    broker.settle(0)
+    assert (await task).code == 250
+    assert broker.waiting[0][1].priority == priority
+
+
+class Prioritising:
+    """A hook that writes a priority into each message."""
+
+    def __init__(self, wish: object) -> None:
+        self._wish = wish
+
+    async def sender(self, session: dict[str, Any]) -> Decision:
+        """Accept."""
+        return accept()
+
+    async def recipient(self, session: dict[str, Any]) -> Decision:
+        """Accept."""
+        return accept()
+
+    async def message(self, message: dict[str, Any]) -> Decision:
+        """Change it."""
+        return accept({**message, "priority": self._wish})
