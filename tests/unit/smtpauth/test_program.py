@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -40,6 +41,43 @@ async def test_it_has_no_files_of_ours(tmp_path):
         form = program(tmp_path, f"ls -l /proc/self/fd > {tmp_path}/fds; echo noise; echo noise >&2")
         assert await form.check("ada", "secret", IP) is Verdict.ACCEPTED
     assert str(tmp_path / "open") not in (tmp_path / "fds").read_text()
+
+
+async def test_it_has_no_files_of_other_programs(tmp_path):
+    """Of programs that run at the same time none has the standard input, and so the password, of another."""
+    form = program(
+        tmp_path,
+        f"mkdir {tmp_path}/$MTAQ_USER; until [ -d {tmp_path}/a ] && [ -d {tmp_path}/b ]; do sleep 0.01; done; "
+        f"ls /proc/self/fd > {tmp_path}/$MTAQ_USER/fds",
+    )
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(form.check(user, "secret", IP) for user in "ab"))
+    for user in "ab":
+        assert (tmp_path / user / "fds").read_text().split() == ["0", "1", "2", "3"]  # the last is the listing's own
+
+
+async def test_its_time_is_up_before_it_has_started(tmp_path):
+    """A program that is given up on while it is being started is killed as soon as it is there."""
+    form = program(tmp_path, "sleep 600; exit 0")
+    for _ in range(5):
+        asking = asyncio.create_task(form.check("ada", "secret", IP))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    await asyncio.get_running_loop().shutdown_default_executor()  # all that was begun has started
+    async with asyncio.timeout(30):
+        while runs(str(tmp_path)):
+            await asyncio.sleep(0.01)
+
+
+def runs(path: str) -> bool:
+    """Is there a process with *path* in its arguments?"""
+    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.encode() in arguments.read_bytes():
+                return True
+    return False
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(0, Verdict.ACCEPTED), (1, Verdict.REFUSED), (125, Verdict.REFUSED)])
