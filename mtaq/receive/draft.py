@@ -84,6 +84,11 @@ class Draft:
     properties: dict[str, Any]
     recipients: list[InboxRecipient]
     content: bytes = field(repr=False)
+    _highest_number: int = field(init=False, repr=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Note the numbers that are given: what the client was told of one must never mean another recipient."""
+        self._highest_number = max(int(one.message_id.rpartition(".")[2]) for one in self.recipients)
 
     @property
     def envelope(self) -> str:
@@ -123,13 +128,12 @@ class Draft:
         shared = self.properties.pop("dsn", None)  # what each has of its own must not stand beside it
         if shared is not None:
             self.recipients = [replace(one, properties={"dsn": shared, **one.properties}) for one in self.recipients]
-        number = self._highest_number + 1
-        copy = InboxRecipient(recipient_id(self.transaction_id, number), address, {"dsn": {"notify": "NEVER"}})
+        copy = InboxRecipient(self._next_id(), address, {"dsn": {"notify": "NEVER"}})
         return [*self.recipients, copy]
 
-    @property
-    def _highest_number(self) -> int:
-        return max(int(recipient.message_id.rpartition(".")[2]) for recipient in self.recipients)
+    def _next_id(self) -> str:
+        self._highest_number += 1
+        return recipient_id(self.transaction_id, self._highest_number)
 
     # Operators' code sees one JSON object, ``recipients[]`` in place of ``recipient``.
 
@@ -159,13 +163,11 @@ class Draft:
     def _renumbered(self, recipients: Sequence[Address]) -> list[InboxRecipient]:
         """Known recipients keep their ids; new ones get numbers that no recipient of this message ever had."""
         known = {recipient.address: recipient for recipient in reversed(self.recipients)}
-        number = self._highest_number
         result = []
         for address in recipients:
             recipient = known.pop(address, None)
             if recipient is None:
-                number += 1
-                recipient = InboxRecipient(recipient_id(self.transaction_id, number), address)
+                recipient = InboxRecipient(self._next_id(), address)
             result.append(recipient)
         return result
 
