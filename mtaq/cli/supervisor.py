@@ -22,7 +22,7 @@ from mtaq.assembly.parts import utc_now
 from mtaq.assembly.queues import prepare_queues
 from mtaq.cli import exits
 from mtaq.cli.logs import open_log
-from mtaq.config import ConfigErrors, Settings, changed_keys, merge_live
+from mtaq.config import ConfigErrors, Settings, changed_keys, check_merged, merge_live
 from mtaq.model.errors import ConfigError, TopologyMismatch
 from mtaq.net.control import Control
 from mtaq.net.listeners import Listener
@@ -83,6 +83,8 @@ class Supervisor:
         self._reload = reload
         self._prepare_queues = prepare_queues
         self._metrics_folder = metrics_folder
+        self._reloads = 0
+        self._before: Settings | None = None  # the last reload
         self._secret = secrets.token_bytes(32)  # what workers of one role must agree on
         self._queues_ready = False
         self._stopping = asyncio.Event()
@@ -145,13 +147,29 @@ class Supervisor:
         except ConfigErrors as errors:
             self._events.config_refused(error=str(errors))
             return
-        changes = changed_keys(self._settings, new)
-        self._settings = merge_live(self._settings, new)
-        self._events.set_level(new.log.log_level)
+        changes, merged = changed_keys(self._settings, new), merge_live(self._settings, new)
+        try:
+            check_merged(merged)
+        except ConfigErrors as errors:
+            self._events.config_refused(error=f"needs a restart: {errors}")
+            return
+        self._before = self._settings
+        self._use(merged)
+        self._events.config_loaded(changed=", ".join(changes.live), needs_restart=", ".join(changes.restart))
+
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
+        self._reloads += 1
+        self._events.set_level(settings.log.log_level)
         for worker in self.workers:
             if worker.control is not None:
-                worker.control.send(settings=new.to_raw())
-        self._events.config_loaded(changed=", ".join(changes.live), needs_restart=", ".join(changes.restart))
+                worker.control.send(settings=settings.to_raw(), reload=self._reloads)
+
+    def _take_back(self, reload: int) -> None:
+        """A worker cannot use what the *reload*-th brought: all go on as before, those too that are started later."""
+        if reload == self._reloads and self._before is not None:
+            before, self._before = self._before, None
+            self._use(before)
 
     @staticmethod
     def _signal(worker: Worker, signum: int) -> None:
@@ -256,7 +274,10 @@ class Supervisor:
     async def _listen(self, worker: Worker) -> None:
         assert worker.control is not None
         while (said := await worker.control.receive()) is not None:
-            worker.said = said
+            if "refused" in said:
+                self._take_back(said["refused"])
+            else:
+                worker.said = said
         worker.control.close()
         worker.control = None
 

@@ -104,8 +104,11 @@ async def obey(
                 opening = asyncio.create_task(part.queues_ready())
                 opening.add_done_callback(lambda task: stop.set() if failed(task, events) else None)
             if "settings" in said and said is not first:
-                settings = merge_live(settings, Settings.from_raw(said["settings"]))
-                reload(part, settings, events)
+                merged = merge_live(settings, Settings.from_raw(said["settings"]))
+                if reload(part, merged, events):
+                    settings = merged
+                else:
+                    control.send(refused=said["reload"])
             said = await control.receive()
         stop.set()
     finally:
@@ -113,14 +116,15 @@ async def obey(
             opening.cancel()
 
 
-def reload(part: Reception | Delivery, settings: Settings, events: EventLog) -> None:
-    """Use *settings*, or go on as before when a file that they name is not what it was."""
+def reload(part: Reception | Delivery, settings: Settings, events: EventLog) -> bool:
+    """Use *settings*; when they cannot be used, because of a file that they name, say so and go on as before."""
     try:
         part.reload(settings)
     except ConfigError as error:
         events.config_refused(error=str(error))
-    else:
-        events.set_level(settings.log.log_level)
+        return False
+    events.set_level(settings.log.log_level)
+    return True
 
 
 def failed(task: asyncio.Task[None], events: EventLog) -> bool:

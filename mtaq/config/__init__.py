@@ -3,7 +3,7 @@
 from mtaq.config.addresses import HostPort
 from mtaq.config.delivery import DeliverOptions, DnsOptions, Security
 from mtaq.config.errors import ConfigErrors
-from mtaq.config.loading import DEFAULT_PATH, load
+from mtaq.config.loading import DEFAULT_PATH, check_merged, load
 from mtaq.config.process import LogFormat, LogLevel, LogOptions, ProcessOptions
 from mtaq.config.queues import Encoding, QueueOptions, QueueType
 from mtaq.config.ranges import Ranges
@@ -36,6 +36,7 @@ __all__ = [
     "Settings",
     "Strictness",
     "changed_keys",
+    "check_merged",
     "load",
     "merge_live",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mtaq.config.checks import CHECKS, Draft
+from mtaq.config.checks import CHECKS, Draft, check_open_relay
 from mtaq.config.errors import ConfigErrors, Findings
 from mtaq.config.process import cpu_count
 from mtaq.config.reader import COMMAND_LINE, ENVIRONMENT, Entry, read_command_line, read_environment, read_file
@@ -45,6 +45,27 @@ def load(*, path: str | None, environ: Mapping[str, str], overrides: Sequence[st
     if findings.errors:
         raise ConfigErrors(sorted(findings.errors, key=lambda error: (_rank(error.source), error.line or 0)))
     return replace(settings, warnings=tuple(findings.warnings))
+
+
+def check_merged(settings: Settings) -> None:
+    """
+    Check what a running instance must never become, of settings that are partly from before a reload.
+
+    Each file is right by itself. What is live of one and not of the other may still make a relay for everybody: a
+    range that is open to the Internet, and an inbox that stays the outbox until the restart.
+
+    Raises:
+        ConfigErrors: It would.
+    """
+    findings = Findings()
+    check_open_relay(Draft(settings, {name: _entry(name, given) for name, given in settings.given.items()}), findings)
+    if findings.errors:
+        raise ConfigErrors(findings.errors)
+
+
+def _entry(name: str, given: Given) -> Entry:
+    key, _, port = name.partition("@")
+    return Entry(key, int(port) if port else None, given.text, given.origin)
 
 
 def _parses(entry: Entry, findings: Findings) -> bool:

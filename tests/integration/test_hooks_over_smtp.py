@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -156,6 +157,11 @@ def test_ports_of_their_own_and_a_reload(start: Callable[..., Relay], tmp_path: 
     relay.options[f"smtp-hook@{relay.port}"] = "python://no_such_module:x"
     reload()
     wait_until(lambda: "no_such_module" in str(relay.events("config.refused")), "the module to be missed")
+    assert reply(relay.port).startswith("550 5.7.1")
+    for pid in relay.worker_pids("receive"):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: relay.events("worker.died"), "the worker to be missed")
+    wait_until(lambda: relay.greeting().startswith("220"), "a worker that knows nothing of the broken file")
     assert reply(relay.port).startswith("550 5.7.1")
     del relay.options[f"smtp-hook@{relay.port}"]
     reload()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 
-from mtaq.config import Settings, changed_keys, load, merge_live
+import pytest
+
+from mtaq.config import ConfigErrors, Settings, changed_keys, check_merged, load, merge_live
 from mtaq.config.table import SECTION_OPTIONS
 
 
@@ -65,6 +67,24 @@ def test_a_running_instance_takes_what_it_can():
     assert merged.process.data_directory == "/srv/old"
     assert changed_keys(merged, new) == ((), ("smtp-port", "data-directory"))
     assert changed_keys(running, merged).restart == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["rabbitmq-inbox=outbox", "smtp-range=10.0.0.0/8"], ["rabbitmq-inbox=inbox", "smtp-range=0.0.0.0/0"]),
+        (["rabbitmq-inbox=outbox", "smtp-port=25"], ["rabbitmq-inbox=outbox", "smtp-port=26", "smtp-range=::/0",
+                                                     "smtp-relay@26=none"]),
+        (["rabbitmq-inbox=outbox"], ["rabbitmq-inbox=outbox", "smtp-enabled=false", "smtp-range=0.0.0.0/0"]),
+    ],
+    ids=["another inbox", "another port", "a closed port"],
+)  # fmt: skip
+def test_a_reload_makes_no_open_relay(before, after):
+    """Both files are right; what is live of the second must not open what only a restart would close."""
+    merged = merge_live(loaded(*before), loaded(*after))
+    with pytest.raises(ConfigErrors, match="open relay on port 25"):
+        check_merged(merged)
+    check_merged(merge_live(loaded(*before), loaded(*before)))
 
 
 def test_reception_and_delivery_change_live():
