@@ -11,7 +11,7 @@ import pytest
 
 from mtaq.broker import Broker, BrokerOptions, open_broker
 from mtaq.broker.address import parse_addresses
-from mtaq.model.errors import BrokerError, BrokerUnavailable
+from mtaq.model.errors import BrokerError, BrokerUnavailable, TooLarge
 from mtaq.model.parcel import BrokerState, QueueSpec
 from tests.support.queues import Inbox, fresh_queue, parcel, publish_all
 from tests.support.rabbitmq import PACKAGE, RabbitNode, is_installed, running_node
@@ -63,7 +63,7 @@ async def _opened(node: RabbitNode, *, heartbeat_s: int = 30) -> AsyncIterator[B
 async def _until(broker: Broker, state: BrokerState) -> None:
     async with asyncio.timeout(_RECOVERY_S):
         while broker.state is not state:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.001)
 
 
 class Load:
@@ -163,8 +163,8 @@ async def test_connections_closed(node: RabbitNode, broker: Broker) -> None:
     load = Load(broker, queue)
     async with load.running():
         await load.more(1)
-        await asyncio.to_thread(node.ctl, "close_all_connections", "maintenance")
-        await _until(broker, BrokerState.DOWN)
+        closing = asyncio.to_thread(node.ctl, "close_all_connections", "maintenance")
+        await asyncio.gather(closing, _until(broker, BrokerState.DOWN))  # it is up again before ctl has ended
         a.ack()
         b.requeue()
         await _until(broker, BrokerState.UP)
@@ -176,6 +176,19 @@ async def test_connections_closed(node: RabbitNode, broker: Broker) -> None:
             message.body for message in (*inbox.messages, *again.messages) if message.redelivered
         }:
             await asyncio.sleep(0.05)
+
+
+async def test_larger_than_the_server_takes(node: RabbitNode, broker: Broker) -> None:
+    """A message beyond the server's own limit is UnconfirmedPublish for its sender alone."""
+    limit = "application:set_env(rabbit, max_message_size, {})."
+    queue = await fresh_queue(broker)
+    await asyncio.to_thread(node.ctl, "eval", limit.format(2000))
+    try:
+        with pytest.raises(TooLarge, match="2000"):
+            await broker.publish(queue, parcel(b"x" * 2001), timeout_s=_RECOVERY_S)
+        await broker.publish(queue, parcel(b"x" * 2000), timeout_s=_RECOVERY_S)
+    finally:
+        await asyncio.to_thread(node.ctl, "eval", limit.format(134217728))
 
 
 async def test_memory_alarm(node: RabbitNode, broker: Broker) -> None:

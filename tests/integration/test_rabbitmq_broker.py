@@ -20,7 +20,7 @@ from mtaq.broker import BrokerOptions
 from mtaq.broker.address import RabbitMQAddress, parse_addresses
 from mtaq.broker.rabbitmq import RabbitMQBroker
 from mtaq.broker.rabbitmq.ladder import LONGEST, RUNGS, rung_name
-from mtaq.model.errors import BrokerUnavailable, TooLarge, TopologyMismatch, UnconfirmedPublish
+from mtaq.model.errors import BrokerUnavailable, TopologyMismatch, UnconfirmedPublish
 from mtaq.model.parcel import QueueSpec
 from tests.support.queues import PATIENCE_S, Inbox, fresh_name, fresh_queue, parcel, publish_all
 from tests.support.rabbitmq import RabbitNode
@@ -254,20 +254,6 @@ async def test_foreign_message(connect: Connect, channel: Channel) -> None:
     (got,) = await inbox.wait(1)
     assert (got.body, got.type, got.correlation_id, got.priority) == (b"\xff", "", "", 0)
     assert dict(got.headers) == {"text": "x"}
-
-
-async def test_larger_than_the_server_takes(connect: Connect, rabbitmq: RabbitNode) -> None:
-    """A message beyond the server's own limit is UnconfirmedPublish for its sender alone."""
-    limit = "application:set_env(rabbit, max_message_size, {})."
-    broker = await connect()
-    queue = await fresh_queue(broker)
-    await asyncio.to_thread(rabbitmq.ctl, "eval", limit.format(2000))
-    try:
-        with pytest.raises(TooLarge, match="2000"):
-            await broker.publish(queue, parcel(b"x" * 2001), timeout_s=PATIENCE_S)
-        await broker.publish(queue, parcel(b"x" * 2000), timeout_s=PATIENCE_S)
-    finally:
-        await asyncio.to_thread(rabbitmq.ctl, "eval", limit.format(134217728))
 
 
 async def test_refused_by_a_full_queue(connect: Connect, channel: Channel) -> None:
