@@ -72,7 +72,7 @@ class EnvelopeDesk:
             if refusal is None:
                 return codes.RECIPIENT_OK
             return self._refused(refusal, facts, transaction.reverse_path, path)
-        return self._recipient_later(rcpt, transaction, facts, looked_up)
+        return self._recipient_later(rcpt, transaction, facts, is_local=is_local)
 
     def _exceeds(self, limit: int, ip: str) -> bool:
         key = f"rate {client_network(ip)}".encode()
@@ -84,10 +84,10 @@ class EnvelopeDesk:
         return codes.SENDER_OK if refusal is None else self._refused(refusal, facts, mail.reverse_path)
 
     async def _recipient_later(
-        self, rcpt: Rcpt, transaction: Transaction, facts: SessionFacts, looked_up: bool
+        self, rcpt: Rcpt, transaction: Transaction, facts: SessionFacts, *, is_local: bool
     ) -> Reply:
         refusal = None
-        if looked_up:
+        if not is_local:
             refusal = await self._domains.refuse_recipient(rcpt.forward_path, facts.policy.options)
         refusal = refusal or await recipient_decision(rcpt, transaction, facts)
         if refusal is None:
