@@ -322,7 +322,8 @@ def warnings(settings: Settings, roles: Sequence[str]) -> Iterator[str]:
     if "receive" not in roles:
         return
     if settings.queues.rabbitmq_inbox is None:
-        yield "rabbitmq-inbox is empty: received mail is discarded"
+        which = "received mail" if settings.queues.rabbitmq_local is None else "mail for other than local addresses"
+        yield f"rabbitmq-inbox is empty: {which} is discarded"
     descriptors, connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings.listen.smtp_connections
     if descriptors != resource.RLIM_INFINITY and descriptors < connections + SPARE_DESCRIPTORS:
         yield f"smtp-connections is {connections}, but a process may open only {descriptors} files (ulimit -n)"

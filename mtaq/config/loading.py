@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mtaq.config.checks import CHECKS, Draft, check_open_relay
+from mtaq.config.checks import CHECKS, check_open_relay
+from mtaq.config.draft import Draft
 from mtaq.config.errors import ConfigErrors, Findings
 from mtaq.config.process import cpu_count
 from mtaq.config.reader import COMMAND_LINE, ENVIRONMENT, Entry, read_command_line, read_environment, read_file

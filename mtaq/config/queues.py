@@ -38,7 +38,7 @@ class QueueOptions:
     rabbitmq_inbox: str | None = option(
         optional(queue_name), "inbox",
         doc="Queue where received mail goes. The same name as the outbox relays at once. "
-            "Explicitly empty discards received mail, and says so at start.")
+            "Explicitly empty discards received mail, except for what goes to `rabbitmq-local`, and says so at start.")
     rabbitmq_local: str | None = option(
         optional(queue_name), "", words="the inbox", example="local",
         doc="Queue where mail for local addresses goes (`mtaq local`).")

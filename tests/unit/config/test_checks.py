@@ -225,11 +225,20 @@ def test_spool_folders_belong_to_the_user(tmp_path):
     assert loaded("user=nobody", f"spool-directory={tmp_path}/spool")
 
 
-@pytest.mark.parametrize("queue", ["inbox", "outbox", "dead", "outbox.delay.3"])
+@pytest.mark.parametrize("queue", ["inbox", "outbox", "dead", "outbox.delay.3", "mine", "results"])
 def test_an_archive_queue_is_one_of_its_own(queue):
     """Copies in a queue that somebody works on would be delivered, or worked on twice."""
-    assert "expected one of its own" in mistakes(f"smtp-archive={queue}")[0]
+    names = ("rabbitmq-local=mine", "rabbitmq-results=results")
+    assert "expected one of its own" in mistakes(f"smtp-archive={queue}", *names)[0]
     assert loaded("smtp-archive=journal")
+
+
+@pytest.mark.parametrize("queue", ["inbox", "local"])
+def test_what_was_refused_is_not_among_what_was_accepted(queue):
+    """A script that works on accepted mail would take evidence of spam for mail."""
+    names = ("rabbitmq-local=local", f"rabbitmq-refused={queue}")
+    assert mistakes(*names)[0].startswith("rabbitmq-refused: also takes accepted mail")
+    assert loaded("rabbitmq-local=local", "rabbitmq-refused=refused")
 
 
 def test_nobody_is_cut_while_it_waits_to_be_greeted():

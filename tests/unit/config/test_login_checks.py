@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mtaq.config import checks
+from mtaq.config import file_checks
 from tests.unit.config.test_checks import certificate, loaded, mistakes
 
 __all__ = ["certificate"]  # a fixture
@@ -43,7 +43,7 @@ def test_the_user_must_be_able_to_read_them(certificate, tmp_path, monkeypatch):
     users.write_text("")
     users.chmod(0o600)
     shadow = tmp_path / "shadow"
-    monkeypatch.setattr(checks, "SHADOW", str(shadow))
+    monkeypatch.setattr(file_checks, "SHADOW", str(shadow))
     told = "".join(mistakes(f"smtp-auth=file://{users} users://a", "user=nobody", *certificate))
     assert f"{users} cannot be read by user nobody" in told
     assert "users:// needs" not in told  # where there is no such file, PAM asks elsewhere
