@@ -69,6 +69,7 @@ class PortPolicy:
         self._hostnames = hostnames
         self._starttls = starttls
         self._max_size_bytes = announced_size(options.smtp_maxsize, broker_max_bytes)
+        self._range_is_known = not options.smtp_range.covers_internet and self.may_relay(logged_in=False)
         self._session_options: dict[tuple[str, bool], SessionOptions] = {}
 
     @property
@@ -104,8 +105,7 @@ class PortPolicy:
         options = self.options
         if not options.dsn_advertise:
             return False
-        known = not options.smtp_range.covers_internet and self.may_relay(logged_in=False)
-        return logged_in or known or options.smtp_extract_range.contains(remote_ip)
+        return logged_in or self._range_is_known or options.smtp_extract_range.contains(remote_ip)
 
     def hostname(self, local_ip: str) -> str:
         """Return our name in sessions on *local_ip*: configured for it, for the port, or found."""
