@@ -12,7 +12,9 @@ from mtaq.model.codec import decode_outbox, encode_inbox, encode_result, inbox_p
 from mtaq.model.identity import transaction_id
 from mtaq.model.message import ConnectionFacts, ReceivedMessage, TlsFacts
 from mtaq.model.outcome import Result
-from mtaq.model.schema import ATTEMPT, INBOX, OUTBOX, RESULT, Property
+from mtaq.model.schema import ATTEMPT, OUTBOX, RESULT
+from mtaq.model.schema_forms import Property
+from mtaq.model.schema_inbox import INBOX
 
 _NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -39,7 +41,7 @@ Readers ignore what they do not know: properties may be added, and those that ar
 | `timestamp` | when it was published |
 | `type` | `mtaq.inbox.v1`, `mtaq.outbox.v1` or `mtaq.result.v1` |
 | `app_id` | `mtaq` |
-| `priority` | of a result and of a retry, that of the message |
+| `priority` | that of the message, of its result and of a retry |
 | header `traceparent` | of a result and of a retry, that of the message, when it had one |
 | header `reason` | on a message in `rabbitmq-dead`: why it is there |
 | header `redelivered` | an earlier copy may have been acted on |
@@ -61,6 +63,7 @@ _INBOX_HEAD = """
 
 A message that was received.
 It may be published to the outbox unchanged, and properties may be added or changed on the way.
+Mail for local addresses, copies for the archive and refused messages have the same form.
 Whoever sent it may have added properties of the outbox, and others, by [`x-mq-*` fields](../guide/mq-fields.md).
 """
 

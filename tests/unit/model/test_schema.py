@@ -25,7 +25,9 @@ from mtaq.model.errors import BadMessage
 from mtaq.model.identity import transaction_id
 from mtaq.model.message import ConnectionFacts, ReceivedMessage, TlsFacts
 from mtaq.model.outcome import Result
-from mtaq.model.schema import ATTEMPT, CATEGORIES, INBOX, OUTBOX, RESULT, TABLES, Kind, Property, schema
+from mtaq.model.schema import ATTEMPT, CATEGORIES, OUTBOX, RESULT, TABLES, Kind, schema
+from mtaq.model.schema_forms import Property
+from mtaq.model.schema_inbox import INBOX
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEXT = b"From: ada@example.org\r\nTo: grace@example.com\r\nSubject: hello\r\n\r\nit works\r\n"
@@ -92,6 +94,10 @@ FULL_OUTBOX: dict[str, Any] = {
     "keepmime": True,
     "body": "8bitmime",
     "smtputf8": False,
+    "requiretls": True,
+    "pool": "bulk",
+    "tags": ["spring"],
+    "dsn": {"notify": "SUCCESS,FAILURE", "ret": "HDRS", "orcpt": "rfc822;grace@example.com", "envid": "q-1"},
     "connection": {"local-ip": "192.0.2.10"},
     "seen": "2026-03-01 11:00:00",
     "results": [Result(attempt=1, time=NOON, state="dns", result="timeout").to_json()],
@@ -155,6 +161,13 @@ def test_categories_are_those_that_delivery_chooses_from() -> None:
     """The table names every word that the classification has a rule for."""
     chosen = {word for word, _ in (*classify._TEXTS, *classify._STATUSES)}
     assert chosen | {"network", "tls", "other"} == set(CATEGORIES)
+
+
+def test_results_keep_what_delivery_does_not_act_upon() -> None:
+    """Tags, the pool and wishes for notices come back in every result, as unknown properties do."""
+    body = json.loads(encode_result(decode_outbox(json.dumps(FULL_OUTBOX).encode()), [FULL_RESULT.to_json()], None))
+    for name in ("tags", "pool", "dsn", "smarthost", "queues", "order"):
+        assert body[name] == FULL_OUTBOX[name]
 
 
 def undescribed(rows: tuple[Property, ...], message: dict[str, Any], at: str = "") -> list[str]:

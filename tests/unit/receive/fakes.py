@@ -11,6 +11,7 @@ from mtaq.config import Settings, load
 from mtaq.limits.memory import MemoryBudget
 from mtaq.model.address import Address
 from mtaq.model.errors import NoSuchDomain
+from mtaq.model.identity import transaction_id
 from mtaq.model.message import ConnectionFacts
 from mtaq.model.parcel import BrokerState, Parcel
 from mtaq.receive.domains import DomainCheck
@@ -177,8 +178,9 @@ def no_evidence(publisher: Publisher, queue: str | None = None) -> Evidence:
     """Return what keeps evidence in *queue*, or nothing of it."""
     tasks: set[asyncio.Task[None]] = set()
     return Evidence(
-        queue, publisher=publisher, watch=tasks.add, max_bytes=None, identify=lambda now: "test.0", clock=lambda: NOW
-    )
+        queue, publisher=publisher, watch=tasks.add, max_bytes=None, clock=lambda: NOW,
+        identify=lambda now: transaction_id("test", now=now, random=bytes(10)),
+    )  # fmt: skip
 
 
 def facts(port_policy: PortPolicy, local_ip: str = "127.0.0.1") -> SessionFacts:
