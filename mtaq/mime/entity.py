@@ -131,10 +131,13 @@ def boundary_of(value: bytes) -> bytes | None:
 
 
 def delimiters(content: bytes | bytearray, boundary: bytes, start: int, end: int) -> Delimiters:
-    """Find the delimiter lines of *boundary*; *start* is that of a line."""
+    """Find the delimiter lines of *boundary*; *start* is that of a line.
+
+    With more than ``PARTS_LIMIT`` lines, or doubtful places, the rest is not looked for: nobody looks at as many parts.
+    """
     found, dash_boundary = Delimiters([], []), b"--" + boundary
     position = content.find(dash_boundary, start, end)
-    while position >= 0:
+    while position >= 0 and len(found.lines) <= PARTS_LIMIT and len(found.doubtful) <= PARTS_LIMIT:
         behind = position + len(dash_boundary)
         before = content[position - 1] if position > start else 0x0A
         rest = _REST_OF_DELIMITER.match(content, behind, end)

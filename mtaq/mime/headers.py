@@ -16,6 +16,8 @@ from mtaq.mime.words import text_of
 #: More of a header section is not looked at when it is only read (not when it is edited).
 HEADER_LIMIT_BYTES = 262_144
 FIELD_LIMIT = 1_000
+#: The same for trace fields, of which loops make many: they must be found before anything else is done.
+TRACE_LIMIT_BYTES = 2**20
 
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 #: A name is printable ASCII without colon (RFC 5322 §2.2); blanks before the colon are obsolete and common (§4.5).
@@ -84,5 +86,8 @@ def unfold(value: bytes) -> bytes:
 
 
 def count_received(content: bytes) -> int:
-    """Return how many ``Received`` fields there are: how many hosts it has passed (RFC 5321 §6.3)."""
-    return sum(1 for _ in _RECEIVED.finditer(content, 0, header_end(content)))
+    """Return how many ``Received`` fields there are: how many hosts it has passed (RFC 5321 §6.3).
+
+    Each host puts its own at the top, so more than ``TRACE_LIMIT_BYTES`` of a header section is not looked at.
+    """
+    return sum(1 for _ in _RECEIVED.finditer(content, 0, header_end(content, TRACE_LIMIT_BYTES)))

@@ -9,6 +9,7 @@ stays byte for byte. Every scan is one pass, and content without such a field co
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 from mtaq.mime.headers import header_end, unfold
@@ -45,19 +46,19 @@ def has_mq_fields(content: bytes) -> bool:
     return found is not None and found[1] is None
 
 
-def split_mq_fields(content: bytes) -> tuple[bytes, list[bytes]]:
+def split_mq_fields(content: bytes, most: int | None = None) -> tuple[bytes, list[bytes]]:
     """
     Return *content* without these fields, and the lines of each field, from the top.
 
     The content is the same object when there is none. What the lines say is ``read_mq_field``'s work, so that whoever
-    bounds them need not have all of them read.
+    bounds them need not have all of them read. With more than *most* of them, only so many are taken out.
     """
     if not has_mq_fields(content):
         return content, []
     kept: list[bytes | memoryview] = []
     taken: list[bytes] = []
     view, position = memoryview(content), 0
-    for match in _LINES.finditer(content, 0, header_end(content)):
+    for match in islice(_LINES.finditer(content, 0, header_end(content)), most):
         kept.append(view[position : match.start()])
         taken.append(match[0])
         position = match.end()
@@ -67,7 +68,10 @@ def split_mq_fields(content: bytes) -> tuple[bytes, list[bytes]]:
 
 def strip_mq_fields(content: bytes) -> bytes:
     """Return *content* without these fields; the same object when there is none."""
-    return split_mq_fields(content)[0]
+    if not has_mq_fields(content):
+        return content
+    end = header_end(content)
+    return b"".join((_LINES.sub(b"", content[:end]), memoryview(content)[end:]))
 
 
 def read_mq_field(lines: bytes) -> MqField:

@@ -3,8 +3,9 @@
 What is HTML must be found in spite of whoever hides it, and readers of mail disagree about broken messages. So doubt is
 resolved towards harmlessness. A part that any of its fields calls HTML is taken for HTML, and comes out with one type,
 one charset and one encoding. A part whose structure two readers may see differently (two boundaries, none, two types)
-becomes plain text, with all its octets. A part that holds what some readers, but not all, take for a delimiter is
-written in base64. HTML that is too large or too deep to be taken apart is shown as its own source. Nothing raises.
+becomes plain text, with all its octets; so does one of more parts than anybody looks at. A part that holds what some
+readers, but not all, take for a delimiter is written in base64. HTML that is too large or too deep to be taken apart is
+shown as its own source. Nothing raises.
 
 Only HTML parts are looked at: files that a browser would open (SVG, XML, ``.html`` as ``application/octet-stream``) and
 what is inside of archives and TNEF containers stay. Signatures over what is changed break, by design. ``nh3`` knows
@@ -42,7 +43,6 @@ CHARACTERS_LIMIT = 2_000_000
 TAGS_LIMIT = 20_000
 REFERENCES_LIMIT = 50_000
 ATTRIBUTES_LIMIT = 500  # of one tag
-_DOUBTS_LIMIT = 1_000
 
 #: Messages in name only: fields for programs.
 _REPORTS = (
@@ -218,7 +218,7 @@ class _Sanitizer:
         self, entity: Entity, boundary: bytes, depth: int, doubtful: tuple[int, ...], *, in_digest: bool
     ) -> None:
         cuts = delimiters(self._content, boundary, entity.body, entity.end)
-        if len(cuts.doubtful) > _DOUBTS_LIMIT:
+        if len(cuts.lines) > PARTS_LIMIT or len(cuts.doubtful) > PARTS_LIMIT:
             self._make_text(entity, doubtful)
             return
         if entity.encoding not in IDENTITIES:  # RFC 2045 §6.4 allows none; some readers decode all the same

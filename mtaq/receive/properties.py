@@ -117,7 +117,7 @@ def take_properties(content: bytes, *, now: datetime, strict: bool = True) -> Ex
     Raises:
         BadField: A field of the wrong form, too many of them, or one that contradicts another.
     """
-    remaining, fields = split_mq_fields(content)
+    remaining, fields = split_mq_fields(content, MOST_FIELDS + 1)
     if not fields:
         return Extraction(content, {})
     taking = _Taking(now, strict)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtaq.mime.entity import boundary_of, delimiters, entity_at, gaps_between, parameters, parts_between
+from mtaq.mime.entity import PARTS_LIMIT, boundary_of, delimiters, entity_at, gaps_between, parameters, parts_between
 
 BODY = b"preamble\r\n--b\r\none\r\n--b  \r\n\r\n--bc\r\n--b--x\r\n--b--\r\nepilogue\r\n"
 
@@ -92,3 +92,10 @@ def test_any_octets(content: bytes, boundary: bytes) -> None:
         entity_at(content, start, end)
     boundary_of(content)
     parameters(content.decode("latin-1"))
+
+
+@pytest.mark.parametrize("line", [b"--b\r\n", b"\r--b\r\n"], ids=["lines", "doubtful places"])
+def test_delimiters_without_end_are_not_all_looked_for(line: bytes) -> None:
+    """Nobody looks at more parts than the limit, so a body of nothing but delimiters costs no more than one with it."""
+    found = delimiters(line * 100_000, b"b", 0, 100_000 * len(line))
+    assert max(len(found.lines), len(found.doubtful)) == PARTS_LIMIT + 1

@@ -106,3 +106,11 @@ def test_text_fields_have_the_same_limits() -> None:
     assert sum(1 for _ in text_fields(b"A: b\r\n" * 5000)) == FIELD_LIMIT
     [(_, value)] = text_fields(b"A: " + b"x" * 300_000 + b"\r\nB: c\r\n\r\n")
     assert len(value) == HEADER_LIMIT_BYTES - 3
+
+
+def test_hops_are_counted_at_the_top() -> None:
+    """A loop shows at the top, where each host adds its field; what is far below it is not looked at."""
+    padding = b"X-Padding: " + b"x" * 100 + b"\r\n"
+    hops = b"Received: from a by b\r\n" * 60
+    assert count_received(hops + padding * 20_000 + b"\r\n") == 60
+    assert count_received(padding * 20_000 + hops + b"\r\n") == 0

@@ -138,3 +138,17 @@ def test_any_octets(content: bytes) -> None:
 def test_ten_thousand_fields_and_one_of_a_megabyte(content: bytes) -> None:
     """Time grows with the length, not with its square, which would not come to an end here."""
     strip_mq_fields(content)
+
+
+def test_who_bounds_the_fields_gets_no_more() -> None:
+    """The fields beyond the bound are not looked for, and stay."""
+    content = b"X-MQ-A: 1\r\n" * 5 + b"\r\nbody"
+    remaining, found = split_mq_fields(content, 3)
+    assert found == [b"X-MQ-A: 1\r\n"] * 3
+    assert remaining == b"X-MQ-A: 1\r\n" * 2 + b"\r\nbody"
+
+
+@given(CONTENTS)
+def test_stripping_and_splitting_leave_the_same(content: bytes) -> None:
+    """Whether or not anybody reads the fields."""
+    assert strip_mq_fields(content) == split_mq_fields(content)[0]
