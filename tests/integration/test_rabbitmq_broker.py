@@ -18,7 +18,8 @@ from pamqp.commands import Basic
 
 from mtaq.broker import BrokerOptions
 from mtaq.broker.address import RabbitMQAddress, parse_addresses
-from mtaq.broker.rabbitmq import RabbitMQBroker
+from mtaq.broker.rabbitmq import RabbitMQBroker, consume
+from mtaq.broker.rabbitmq.frames import ack_frame
 from mtaq.broker.rabbitmq.ladder import LONGEST, RUNGS, rung_name
 from mtaq.model.errors import BrokerUnavailable, TopologyMismatch, UnconfirmedPublish
 from mtaq.model.parcel import QueueSpec
@@ -415,14 +416,14 @@ async def test_settling_survives_surprises(connect: Connect, monkeypatch: pytest
     """When an ack cannot be sent, its channel is given up: what it held comes again instead of never."""
     broker = await connect()
     queue = await fresh_queue(broker)
-    ack, surprises = Channel.basic_ack, [OSError("surprise")]
+    surprises = [OSError("surprise")]
 
-    async def surprising(self: Channel, *args: object, **kwargs: object) -> None:
+    def surprising(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
         if surprises:
             raise surprises.pop()
-        await ack(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on
+        return ack_frame(channel, delivery_tag, multiple=multiple)
 
-    monkeypatch.setattr(Channel, "basic_ack", surprising)
+    monkeypatch.setattr(consume, "ack_frame", surprising)
     inbox = Inbox(ack=True)
     broker.consume(queue, prefetch=10, on_message=inbox)
     await publish_all(broker, queue, ["a"])

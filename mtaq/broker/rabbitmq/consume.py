@@ -17,8 +17,11 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from mtaq.broker.rabbitmq.content import GZIP, headers_of, inflate
+from mtaq.broker.rabbitmq.deliveries import Deliveries
+from mtaq.broker.rabbitmq.frames import Properties, ack_frame, requeue_frame
 from mtaq.broker.rabbitmq.ledger import Ledger
 from mtaq.broker.rabbitmq.link import RPC_TIMEOUT_S, Link, translated
+from mtaq.broker.rabbitmq.wire import Wire
 from mtaq.model.errors import BrokerUnavailable
 from mtaq.model.parcel import Consumed
 
@@ -43,43 +46,45 @@ class RabbitMQMessage:
 
     __slots__ = ("_batch", "_delivery_tag", "_properties", "body", "queue", "redelivered")
 
-    def __init__(self, batch: Batch, queue: str, delivered: DeliveredMessage, body: bytes) -> None:
+    def __init__(
+        self, batch: Batch, queue: str, delivery_tag: int, redelivered: bool, properties: Properties, body: bytes
+    ) -> None:
         self.queue = queue
         self.body = body
-        self.redelivered = bool(delivered.redelivered)
-        self._properties = delivered.header.properties
-        self._delivery_tag = delivered.delivery_tag or 0
+        self.redelivered = redelivered
+        self._properties = properties
+        self._delivery_tag = delivery_tag
         self._batch = batch
 
     @property
     def is_stale(self) -> bool:
         """Its channel is gone."""
-        return bool(self._batch.channel.is_closed)
+        return self._batch.channel.is_closed
 
     @property
     def type(self) -> str:
         """AMQP ``type``."""
-        return self._properties.message_type or ""
+        return self._properties.type
 
     @property
     def correlation_id(self) -> str:
         """AMQP ``correlation_id``."""
-        return self._properties.correlation_id or ""
+        return self._properties.correlation_id
 
     @property
     def message_id(self) -> str:
         """AMQP ``message_id``."""
-        return self._properties.message_id or ""
+        return self._properties.message_id
 
     @property
     def priority(self) -> int:
         """AMQP ``priority``."""
-        return self._properties.priority or 0
+        return self._properties.priority
 
     @property
     def headers(self) -> Mapping[str, str | int | bool]:
         """The publisher's headers."""
-        return headers_of(self._properties)
+        return headers_of(self._properties.headers)
 
     def ack(self) -> None:
         """Settle it."""
@@ -96,8 +101,9 @@ class Batch:
     It waits for company, but not until the prefetch is used up: the broker would have nothing to send meanwhile.
     """
 
-    def __init__(self, channel: Channel, prefetch: int) -> None:
+    def __init__(self, channel: Channel, wire: Wire, prefetch: int) -> None:
         self.channel = channel
+        self._wire = wire
         self._loop = asyncio.get_running_loop()
         self._ledger = Ledger()
         self._most_untold = prefetch // 4
@@ -145,21 +151,20 @@ class Batch:
             while not self._is_over():
                 await self._changed.wait()
                 self._changed.clear()
-                await self._flush()
+                self._flush()
         # Also after a failure: an open channel on which nothing is settled any more would keep its messages for ever.
         with contextlib.suppress(BrokerUnavailable), translated("closing a channel"):
             await self.channel.close()
 
-    async def _flush(self) -> None:
+    def _flush(self) -> None:
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
         self._untold = 0
+        number = self.channel.number
         for tag, requeue, multiple in self._ledger.take():
-            if requeue:
-                await self.channel.basic_nack(tag, requeue=True, wait=False)
-            else:
-                await self.channel.basic_ack(tag, multiple=multiple, wait=False)
+            self._wire.write(requeue_frame(number, tag) if requeue else ack_frame(number, tag, multiple=multiple))
+        self._wire.flush()  # before the channel may be closed
 
 
 class Consumption:
@@ -173,6 +178,7 @@ class Consumption:
         self._limit_bytes = limit_bytes
         self._tag = f"mtaq.{uuid.uuid4()}"
         self._batch: Batch | None = None
+        self._inflating: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._nudge = asyncio.Event()  # ends the present wait: stopping, cancelled by the broker, channel gone
         self._task = asyncio.create_task(self._run())
@@ -189,6 +195,9 @@ class Consumption:
     async def close(self) -> None:
         """Stop at once; what is not settled goes back."""
         await self._end()
+        for task in self._inflating:
+            task.cancel()
+        await asyncio.gather(*self._inflating, return_exceptions=True)
         if self._batch is not None:
             await self._batch.leave()
 
@@ -222,16 +231,16 @@ class Consumption:
         await self._link.open()
         while not self._link.is_up and not self._stopping:
             await self._wait(_BACKOFF_S[0])
-        channel = await self._link.channel(confirms=False)
-        batch = self._batch = Batch(channel, self._prefetch)
+        channel, wire = await self._link.wired_channel(confirms=False)
+        batch = self._batch = Batch(channel, wire, self._prefetch)
         ended = self._nudge = asyncio.Event()
         channel.closing.add_done_callback(lambda _: ended.set())
         channel.on_consumer_cancel_callbacks.add(lambda _: ended.set())
         with translated(f"cannot consume {self._queue}"):
             async with asyncio.timeout(RPC_TIMEOUT_S):
                 await channel.basic_qos(prefetch_count=self._prefetch)
-                receive = functools.partial(self._receive, batch)
-                await channel.basic_consume(self._queue, receive, consumer_tag=self._tag)
+                wire.tap(channel.number, Deliveries(functools.partial(self._receive, batch)).hear)
+                await channel.basic_consume(self._queue, _receive_nothing, consumer_tag=self._tag)
 
     async def _abandon(self) -> None:
         batch, self._batch = self._batch, None
@@ -247,9 +256,24 @@ class Consumption:
                 async with asyncio.timeout(most_s):
                     await self._nudge.wait()
 
-    async def _receive(self, batch: Batch, delivered: DeliveredMessage) -> None:
+    def _receive(self, batch: Batch, delivery_tag: int, redelivered: bool, properties: Properties, body: bytes) -> None:
         batch.hand_out()
-        message = RabbitMQMessage(batch, self._queue, delivered, await self._body(delivered))
+        message = RabbitMQMessage(batch, self._queue, delivery_tag, redelivered, properties, body)
+        if properties.content_encoding != GZIP:
+            self._hand_on(message)
+        elif len(body) <= _INFLATE_ASIDE_BYTES:
+            message.body = inflate(body, limit_bytes=self._limit_bytes)
+            self._hand_on(message)
+        else:
+            task = asyncio.create_task(self._inflate_aside(message))
+            self._inflating.add(task)
+            task.add_done_callback(self._inflating.discard)
+
+    async def _inflate_aside(self, message: RabbitMQMessage) -> None:
+        message.body = await asyncio.to_thread(inflate, message.body, limit_bytes=self._limit_bytes)
+        self._hand_on(message)
+
+    def _hand_on(self, message: RabbitMQMessage) -> None:
         if self._stopping:
             message.requeue()
             return
@@ -258,13 +282,9 @@ class Consumption:
         except Exception as error:  # a bug of the consumer must not end the consumption
             _report(f"error while handling a message of {self._queue}", error)
 
-    async def _body(self, delivered: DeliveredMessage) -> bytes:
-        body = delivered.body
-        if delivered.header.properties.content_encoding != GZIP:
-            return body
-        if len(body) > _INFLATE_ASIDE_BYTES:
-            return await asyncio.to_thread(inflate, body, limit_bytes=self._limit_bytes)
-        return inflate(body, limit_bytes=self._limit_bytes)
+
+async def _receive_nothing(_delivered: DeliveredMessage) -> None:
+    """For the library, which sees no delivery."""
 
 
 def _report(what: str, error: Exception) -> None:

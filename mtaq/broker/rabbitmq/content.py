@@ -1,4 +1,4 @@
-"""A parcel as AMQP content: properties and, if wished, gzip; and back.
+"""What is published as AMQP content: ids, headers and, if wished, gzip; and back.
 
 Does no I/O. What comes back is what somebody else published, so nothing here raises on it: a body that claims to be
 gzip and is not, or that would inflate beyond the bound, is handed on as it came; its consumer finds that it is no JSON.
@@ -11,11 +11,6 @@ import itertools
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-
-from pamqp.commands import Basic
-
-from mtaq.model.parcel import Parcel
 
 GZIP = "gzip"
 
@@ -36,25 +31,8 @@ def fresh_ids() -> Iterator[str]:
         yield f"{prefix}{count & 0xFFFFFFFFFFFF:012x}"
 
 
-def properties_of(parcel: Parcel, *, message_id: str, persistent: bool, encoding: str | None) -> Basic.Properties:
-    """Return the AMQP properties of *parcel*; nothing of an earlier trip through the broker is in them."""
-    return Basic.Properties(
-        content_type="application/json",
-        content_encoding=encoding,
-        headers=dict(parcel.headers) or None,
-        delivery_mode=2 if persistent else 1,
-        priority=parcel.priority,
-        correlation_id=parcel.correlation_id or None,
-        message_id=message_id,
-        timestamp=datetime.now(UTC),
-        message_type=parcel.type,
-        app_id="mtaq",
-    )
-
-
-def headers_of(properties: Basic.Properties) -> Mapping[str, _HeaderValue]:
-    """Return the publisher's headers: those of the plain types, without what the broker wrote."""
-    table = properties.headers or {}
+def headers_of(table: Mapping[str, object]) -> Mapping[str, _HeaderValue]:
+    """Return the publisher's headers out of *table*: those of the plain types, without what the broker wrote."""
     return {
         name: value
         for name, value in table.items()

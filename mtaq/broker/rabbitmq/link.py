@@ -22,6 +22,7 @@ from yarl import URL
 
 from mtaq.broker.address import RabbitMQAddress
 from mtaq.broker.options import BrokerOptions
+from mtaq.broker.rabbitmq.wire import Wire
 from mtaq.model.errors import BrokerUnavailable
 from mtaq.version import __version__
 
@@ -54,6 +55,7 @@ class Link:
     def __init__(self, address: RabbitMQAddress, options: BrokerOptions, purpose: str) -> None:
         self._address = address
         self._url = connection_url(address, options)
+        self._nodes = _Nodes(address, options.connect_timeout_s)
         self._timeout_s = options.connect_timeout_s
         self._properties = {
             "connection_name": f"{options.name} {purpose}",
@@ -111,15 +113,20 @@ class Link:
         Raises:
             BrokerUnavailable: There is none, or it does not answer.
         """
-        connection = self._underlying()
-        if connection is None:
+        channel, _ = await self.wired_channel(confirms=confirms)
+        return channel
+
+    async def wired_channel(self, *, confirms: bool) -> tuple[Channel, Wire]:
+        """As ``channel``, and what is under its connection."""
+        connection, wire = self._underlying(), self._nodes.wire
+        if connection is None or wire is None:
             raise BrokerUnavailable(f"not connected to {self._address}")
         with translated("cannot open a channel"):
             # Not aiormq's own timeout: it stands on wait_for, which before Python 3.12 may swallow a cancellation.
             async with asyncio.timeout(RPC_TIMEOUT_S):
                 channel = await connection.channel(publisher_confirms=confirms, on_return_raises=False)
         assert isinstance(channel, Channel)
-        return channel
+        return channel, wire
 
     async def close(self) -> None:
         """End the connection; never raises and takes a few seconds at most."""
@@ -140,7 +147,7 @@ class Link:
         connection = RobustConnection(
             self._url, client_properties=dict(self._properties), reconnect_interval=_RECONNECT_S
         )
-        connection.kwargs["transport_factory"] = _Nodes(self._address, self._timeout_s)
+        connection.kwargs["transport_factory"] = self._nodes
         with translated(f"cannot connect to {self._address}"):
             try:
                 await connection.connect(timeout=self._timeout_s)
@@ -151,9 +158,14 @@ class Link:
 
 
 class _Nodes(TransportFactory):
-    """Connects to the nodes of a cluster in turn; each attempt begins behind the one tried last."""
+    """Connects to the nodes of a cluster in turn; each attempt begins behind the one tried last.
+
+    Attributes:
+        wire: Under the connection that was made last.
+    """
 
     def __init__(self, address: RabbitMQAddress, timeout_s: float) -> None:
+        self.wire: Wire | None = None
         self._nodes = address.nodes
         self._factory = TLSTransportFactory() if address.tls else TCPTransportFactory()
         self._timeout_s = timeout_s / len(address.nodes)
@@ -166,7 +178,9 @@ class _Nodes(TransportFactory):
             self._tried += 1
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await self._factory.create(url.with_host(host).with_port(port), **kwargs)
+                    reader, writer = await self._factory.create(url.with_host(host).with_port(port), **kwargs)
+                self.wire = Wire(writer.transport)
+                return reader, writer
             except OSError as error:  # aiormq's connection errors and TimeoutError are OSErrors as well
                 failure = error
         raise failure

@@ -1,8 +1,8 @@
 """Publishing with confirms: when ``send`` returns, the broker has taken the message.
 
 Publishes of the whole process share a few confirm channels, each with a bounded window; large bodies have one of
-their own, because a body occupies its channel until it is written. The frames go through the ``aiormq`` channel
-directly. Nothing is ever sent twice: on any doubt the caller is told and decides.
+their own, because a body occupies its channel until it is written. The frames go past the library
+(``broker.rabbitmq.confirms``). Nothing is ever sent twice: on any doubt the caller is told and decides.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ import asyncio
 import contextlib
 import re
 import struct
+import time
 from collections.abc import AsyncIterator
 
-from aiormq.abc import ChannelFrame
-from aiormq.channel import Channel
-from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
-from pamqp.body import ContentBody
-from pamqp.commands import Basic
-from pamqp.heartbeat import Heartbeat
+from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from mtaq.broker.options import BrokerOptions
-from mtaq.broker.rabbitmq.content import GZIP, INFLATION, deflate, fresh_ids, properties_of
+from mtaq.broker.rabbitmq.confirms import Confirm, ConfirmChannel
+from mtaq.broker.rabbitmq.content import GZIP, INFLATION, deflate, fresh_ids
+from mtaq.broker.rabbitmq.frames import content_header, publish_method
 from mtaq.broker.rabbitmq.ladder import trip
 from mtaq.broker.rabbitmq.link import Link, translated
 from mtaq.broker.rabbitmq.topology import Topology
@@ -31,7 +29,7 @@ from mtaq.model.parcel import Parcel
 _LANES = 3
 _LARGE_BYTES = 1024 * 1024
 
-#: Each large body under way is held twice, by its publisher and as frames.
+#: Each large body under way is held by its publisher until it is confirmed.
 _LARGE_WINDOW = 4
 
 #: Compressing more than this would stop the event loop for milliseconds.
@@ -47,7 +45,7 @@ class Publisher:
         self._options = options
         self._unit_s = unit_s
         self._lanes = [_Lane(link, options.throttle) for _ in range(_LANES)]
-        self._large = _Lane(link, min(_LARGE_WINDOW, options.throttle), large=True)
+        self._large = _Lane(link, min(_LARGE_WINDOW, options.throttle))
         self._fresh_ids = fresh_ids()
         self._seen_exchanges = {""}
         self._under_way: dict[str, asyncio.Future[None]] = {}
@@ -74,24 +72,30 @@ class Publisher:
         if self._link.is_blocked:
             raise BrokerUnavailable("the broker is blocked: it is short of memory or disk space")
         lane = self._large if len(body) > _LARGE_BYTES else min(self._lanes, key=_Lane.full_windows)
-        properties = properties_of(
-            parcel, message_id=message_id, persistent=self._options.persistent, encoding=self._options.encoding
-        )
         try:
-            result = await lane.send(exchange, key, body, properties)
-        except DeliveryError as error:
-            raise UnconfirmedPublish(f"the broker refused a message for {key}: {error}") from error
+            method = publish_method(exchange, key)
+            header = self._header(parcel, len(body), message_id)
         except (ValueError, TypeError, struct.error) as error:  # AMQP cannot say it: names and ids have 255 bytes
             raise UnconfirmedPublish(f"a message for {key} that cannot be written: {error}") from error
+        try:
+            confirm = await lane.send(method, header, body, message_id)
         except ChannelNotFoundEntity:
             self._seen_exchanges = {""}  # one of them was deleted behind our back
             raise
         except ChannelPreconditionFailed as error:
             _raise_if_too_large(len(body), error)
             raise
-        # Anything but an Ack means that it is not stored; an unroutable message comes back as a DeliveredMessage.
-        if not isinstance(result, Basic.Ack):
-            raise UnconfirmedPublish(f"there is no queue for {key}: {getattr(result, 'delivery', result)}")
+        if confirm == "refused":
+            raise UnconfirmedPublish(f"the broker refused a message for {key}")
+        if confirm == "returned":
+            raise UnconfirmedPublish(f"there is no queue for {key}")
+
+    def _header(self, parcel: Parcel, size_bytes: int, message_id: str) -> bytes:
+        options = self._options
+        return content_header(
+            parcel, size_bytes, message_id=message_id, time_s=int(time.time()), persistent=options.persistent,
+            encoding=options.encoding,
+        )  # fmt: skip
 
     async def _encode(self, body: bytes) -> bytes:
         most = self._options.max_size_bytes
@@ -111,7 +115,7 @@ class Publisher:
 
     @contextlib.asynccontextmanager
     async def _alone(self, message_id: str) -> AsyncIterator[None]:
-        # aiormq tells returned messages apart by message_id: two under way with one id could swap their results.
+        # Returned messages are told apart by message_id: two under way with one id could swap their results.
         while (other := self._under_way.get(message_id)) is not None:
             await asyncio.wait([other])
         mine = self._under_way[message_id] = asyncio.get_running_loop().create_future()
@@ -125,13 +129,12 @@ class Publisher:
 class _Lane:
     """One confirm channel, opened when needed and again after it was lost."""
 
-    def __init__(self, link: Link, window: int, *, large: bool = False) -> None:
+    def __init__(self, link: Link, window: int) -> None:
         self._link = link
-        self._large = large
         self._window = asyncio.Semaphore(window)
         self._window_size = window
         self._opening = asyncio.Lock()
-        self._channel: Channel | None = None
+        self._channel: ConfirmChannel | None = None
         self._load = 0
 
     def full_windows(self) -> int:
@@ -142,62 +145,23 @@ class _Lane:
         """
         return self._load // self._window_size
 
-    async def send(self, exchange: str, key: str, body: bytes, properties: Basic.Properties) -> object:
-        """Publish and return the broker's answer: ``Basic.Ack``, or what was returned. Raises the library's errors."""
+    async def send(self, method: bytes, header: bytes, body: bytes, message_id: str) -> Confirm:
+        """Publish and return the broker's answer. Raises the library's errors."""
         self._load += 1
         try:
             async with self._window:
                 channel = self._channel
                 if channel is None or channel.is_closed:
                     channel = await self._open()
-                answer = await channel.basic_publish(
-                    body,
-                    exchange=exchange,
-                    routing_key=key,
-                    properties=properties,
-                    mandatory=True,
-                    wait=self._large,
-                )
-                if self._large:
-                    _let_go(channel)
-                return answer
+                return await channel.publish(method, header, body, message_id)
         finally:
             self._load -= 1
 
-    async def _open(self) -> Channel:
+    async def _open(self) -> ConfirmChannel:
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
-                self._channel = await self._link.channel(confirms=True)
-                if self._large:
-                    _cut_late(self._channel)
+                self._channel = ConfirmChannel(*await self._link.wired_channel(confirms=True))
             return self._channel
-
-
-def _let_go(channel: Channel) -> None:
-    """Have aiormq forget the frames of a large body: it holds what it wrote last until it writes something else."""
-    with contextlib.suppress(asyncio.QueueFull):  # then something else is about to be written
-        channel.write_queue.put_nowait(ChannelFrame.marshall(channel_number=0, frames=[Heartbeat()]))
-
-
-class _Piece(ContentBody):
-    """A part of a body that is not cut from it before it is written."""
-
-    def __init__(self, body: bytes, start: int, size: int) -> None:
-        super().__init__(b"")
-        self._part = memoryview(body)[start : start + size]
-
-    def marshal(self) -> bytes:
-        return self._part  # type: ignore[return-value]  # only joined with the frame's ends, which takes any buffer
-
-
-def _cut_late(channel: Channel) -> None:
-    """Keep aiormq from cutting a whole body into pieces first, which holds it once more until the confirm."""
-
-    def split(body: bytes) -> list[ContentBody]:
-        size = channel.max_content_size
-        return [_Piece(body, start, size) for start in range(0, len(body), size)]
-
-    channel._split_body = split  # type: ignore[method-assign]  # the one place where aiormq cuts
 
 
 _TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")

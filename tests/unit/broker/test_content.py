@@ -1,4 +1,4 @@
-"""Parcels as AMQP content."""
+"""Ids, headers and gzip of what is published."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import itertools
 import uuid
 
 import pytest
-from pamqp.commands import Basic
 
-from mtaq.broker.rabbitmq.content import deflate, fresh_ids, headers_of, inflate, properties_of
-from mtaq.model.parcel import INBOX_TYPE, Parcel
+from mtaq.broker.rabbitmq.content import deflate, fresh_ids, headers_of, inflate
 
 
 def test_fresh_ids() -> None:
@@ -18,16 +16,6 @@ def test_fresh_ids() -> None:
     ids = [*itertools.islice(fresh_ids(), 1000), *itertools.islice(fresh_ids(), 1000)]
     assert len(set(ids)) == 2000
     assert {uuid.UUID(each).version for each in ids} == {4}
-
-
-def test_properties() -> None:
-    """Type, ids, priority and headers are the parcel's; persistence and encoding the settings'."""
-    parcel = Parcel(body=b"", type=INBOX_TYPE, correlation_id="c", priority=4, headers={"traceparent": "t"})
-    made = properties_of(parcel, message_id="m", persistent=True, encoding="gzip")
-    assert (made.message_type, made.message_id, made.correlation_id, made.priority) == (INBOX_TYPE, "m", "c", 4)
-    assert (made.content_type, made.content_encoding, made.app_id) == ("application/json", "gzip", "mtaq")
-    assert (made.delivery_mode, made.headers) == (2, {"traceparent": "t"})
-    assert properties_of(parcel, message_id="m", persistent=False, encoding=None).delivery_mode == 1
 
 
 def test_headers_of() -> None:
@@ -46,8 +34,7 @@ def test_headers_of() -> None:
         "table": {},
     }
     expected = {"traceparent": "t", "attempt": 3, "kept": True, "x-mtaq-reason": "no recipient"}
-    assert headers_of(Basic.Properties(headers=table)) == expected
-    assert headers_of(Basic.Properties()) == {}
+    assert headers_of(table) == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"\xff" * 100_000])
