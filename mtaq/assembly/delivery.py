@@ -20,6 +20,9 @@ from mtaq.net.connect import connect
 from mtaq.net.tls import client_context
 from mtaq.telemetry.events import EventLog
 
+#: How long RabbitMQ may not know what is done with: who is handed it again finds it in the journal.
+SETTLE_WITHIN_S = 0.02
+
 
 class Delivery:
     """One delivery worker."""
@@ -27,7 +30,7 @@ class Delivery:
     def __init__(self, settings: Settings, events: EventLog, *, number: int) -> None:
         self._settings = settings
         self._events = events
-        self._broker = broker_for(settings, f"deliver {number}")
+        self._broker = broker_for(settings, f"deliver {number}", settle_within_s=SETTLE_WITHIN_S)
         self._state = state_for(settings, self._broker, events)
         self._names = Names(self._state)
         folder = Path(settings.process.data_directory) / "journal"

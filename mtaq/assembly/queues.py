@@ -25,7 +25,7 @@ def is_embedded(settings: Settings) -> bool:
     return isinstance(parse_addresses(",".join(settings.queues.rabbitmq_address)), EmbeddedAddress)
 
 
-def broker_for(settings: Settings, name: str) -> Broker:
+def broker_for(settings: Settings, name: str, *, settle_within_s: float = 0.0) -> Broker:
     """Return the broker of *settings*, not yet connected; *name* is what its own console calls us."""
     queues = settings.queues
     return open_broker(
@@ -42,6 +42,7 @@ def broker_for(settings: Settings, name: str) -> Broker:
             throttle=queues.rabbitmq_throttle,
             max_size_bytes=broker_max_bytes(settings) or 2**30,
             heartbeat_s=queues.rabbitmq_heartbeat,
+            settle_within_s=settle_within_s,
             name=f"mtaq {name} on {settings.process.server_id}",
         )
     )

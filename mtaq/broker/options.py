@@ -28,6 +28,8 @@ class BrokerOptions:
         max_size_bytes: Largest body published, as sent.
         heartbeat_s: AMQP heartbeat.
         connect_timeout_s: Longest time for one attempt to connect, all nodes together.
+        settle_within_s: How long the broker may not know that a message was settled: it is told of many at once.
+            What it does not know it hands out again if we die, so this is for who would recognise that. 0 = at once.
         name: What the broker's own console calls our connections.
     """
 
@@ -44,4 +46,5 @@ class BrokerOptions:
     max_size_bytes: int = 16 * 1024 * 1024
     heartbeat_s: int = 30
     connect_timeout_s: float = 10.0
+    settle_within_s: float = 0.0
     name: str = "mtaq"

@@ -64,6 +64,7 @@ class RabbitMQBroker:
             prefetch=prefetch,
             on_message=on_message,
             limit_bytes=INFLATION * self._options.max_size_bytes,
+            settle_within_s=self._options.settle_within_s,
         )
         self._consumptions.append(consumption)
         return consumption

@@ -28,10 +28,6 @@ from mtaq.model.parcel import Consumed
 #: RabbitMQ's documentation names this the most that still makes a difference.
 _MOST_PREFETCH = 2000
 
-#: How long the broker may not know that a message was settled. Each word about it goes into the queue's own log, so
-#: telling it of many at once is what costs it little.
-_SETTLE_S = 0.02
-
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -98,15 +94,17 @@ class RabbitMQMessage:
 class Batch:
     """What one channel handed out: collects how it was settled and tells the broker, many at a time.
 
-    It waits for company, but not until the prefetch is used up: the broker would have nothing to send meanwhile.
+    Each word about it goes into the queue's own log, so the fewer the better. But it does not wait for company until
+    the prefetch is used up: the broker would have nothing to send meanwhile.
     """
 
-    def __init__(self, channel: Channel, wire: Wire, prefetch: int) -> None:
+    def __init__(self, channel: Channel, wire: Wire, *, prefetch: int, settle_within_s: float) -> None:
         self.channel = channel
+        self._settle_within_s = settle_within_s
         self._wire = wire
         self._loop = asyncio.get_running_loop()
         self._ledger = Ledger()
-        self._most_untold = prefetch // 4
+        self._most_untold = prefetch // 4 if settle_within_s else 0
         self._untold = 0
         self._telling: asyncio.TimerHandle | None = None
         self._open = 0
@@ -128,7 +126,7 @@ class Batch:
             if self._untold > self._most_untold or self._draining:
                 self._changed.set()
             elif self._telling is None:
-                self._telling = self._loop.call_later(_SETTLE_S, self._changed.set)
+                self._telling = self._loop.call_later(self._settle_within_s, self._changed.set)
 
     def drain(self) -> None:
         """Close the channel as soon as everything handed out is settled."""
@@ -161,6 +159,8 @@ class Batch:
             self._telling.cancel()
             self._telling = None
         self._untold = 0
+        if self.channel.is_closed:
+            return
         number = self.channel.number
         for tag, requeue, multiple in self._ledger.take():
             self._wire.write(requeue_frame(number, tag) if requeue else ack_frame(number, tag, multiple=multiple))
@@ -170,12 +170,22 @@ class Batch:
 class Consumption:
     """A ``Consumer`` of this adapter: consumes one queue until it is stopped, whatever happens to the connection."""
 
-    def __init__(self, link: Link, queue: str, *, prefetch: int, on_message: OnMessage, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        link: Link,
+        queue: str,
+        *,
+        prefetch: int,
+        on_message: OnMessage,
+        limit_bytes: int,
+        settle_within_s: float,
+    ) -> None:
         self._link = link
         self._queue = queue
         self._prefetch = min(prefetch, _MOST_PREFETCH)
         self._on_message = on_message
         self._limit_bytes = limit_bytes
+        self._settle_within_s = settle_within_s
         self._tag = f"mtaq.{uuid.uuid4()}"
         self._batch: Batch | None = None
         self._inflating: set[asyncio.Task[None]] = set()
@@ -232,7 +242,7 @@ class Consumption:
         while not self._link.is_up and not self._stopping:
             await self._wait(_BACKOFF_S[0])
         channel, wire = await self._link.wired_channel(confirms=False)
-        batch = self._batch = Batch(channel, wire, self._prefetch)
+        batch = self._batch = Batch(channel, wire, prefetch=self._prefetch, settle_within_s=self._settle_within_s)
         ended = self._nudge = asyncio.Event()
         channel.closing.add_done_callback(lambda _: ended.set())
         channel.on_consumer_cancel_callbacks.add(lambda _: ended.set())
