@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from mtaq.net.clients import client_key
+from mtaq.limits.clients import client_key
 from mtaq.net.shared_file import SharedFile
 
 Side = Literal["in", "out"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from mtaq.limits.clients import client_key
 from mtaq.model.address import Address, address_text
 from mtaq.model.reply import Reply
-from mtaq.receive.clients import client_network
 from mtaq.receive.decisions import recipient_decision, sender_decision
 from mtaq.receive.domains import DomainCheck, needs_dns
 from mtaq.receive.draft import Refusal, SessionFacts, Stage
@@ -75,8 +75,7 @@ class EnvelopeDesk:
         return self._recipient_later(rcpt, transaction, facts, is_local=is_local)
 
     def _exceeds(self, limit: int, ip: str) -> bool:
-        key = f"rate {client_network(ip)}".encode()
-        return self._rates.take(key, limit=limit, now=self._now()) > 0
+        return self._rates.take(b"rate " + client_key(ip), limit=limit, now=self._now()) > 0
 
     async def _sender_later(self, mail: Mail, facts: SessionFacts) -> Reply:
         refusal = await self._domains.refuse_sender(mail.reverse_path, facts.policy.options)

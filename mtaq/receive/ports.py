@@ -62,7 +62,7 @@ class RuntimeState(LocalAddresses, Protocol):
         """Return the entry of the blocked list that covers this client, or ``None``."""
 
     async def add_block(self, network: str, *, reason: str, duration_s: float, automatic: bool = True) -> None:
-        """Have a client refused for a while, by every process of every instance."""
+        """Have a client, known by its address, refused for a while, by every process of every instance."""
 
 
 class Counts(Protocol):

@@ -129,7 +129,7 @@ async def test_early_talkers_end_on_the_blocked_list() -> None:
         scene.connect(spoke_early=True)
         scene.connection.connection_lost(None)
         await asyncio.gather(*scene.service._tasks)
-    assert scene.state.added == [("127.0.0.1/32", "10 sessions with protocol abuse")]
+    assert scene.state.added == [("127.0.0.1", "10 sessions with protocol abuse")]
 
 
 async def test_a_client_that_speaks_while_it_waits_for_the_greeting_is_told() -> None:

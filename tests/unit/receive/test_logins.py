@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mtaq.limits.clients import client_key
 from mtaq.model.login import Verdict
 from mtaq.receive.clients import Misdeeds
 from mtaq.receive.draft import SessionFacts
@@ -93,7 +94,7 @@ async def test_too_many_failures() -> None:
     """The last one is told so and blocks; from then on nobody is asked, right password or not, by any mechanism."""
     world = World()
     assert [await world.say(LOGIN) for _ in range(2)] == [codes.LOGIN_FAILED, codes.TOO_MANY_LOGINS]
-    assert world.state.added == [("198.51.100.7/32", "2 failed logins")]
+    assert world.state.added == [("198.51.100.7", "2 failed logins")]
     world.back_ends.verdict = Verdict.ACCEPTED
     asked = len(world.back_ends.asked)
     assert await world.say(LOGIN) == codes.TOO_MANY_LOGINS
@@ -125,7 +126,7 @@ async def test_a_failure_is_counted_before_its_answer_is_delayed() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert not asking.done()
-    assert world.counts.counts == {b"login 198.51.100.7/32": 1}
+    assert world.counts.counts == {b"login " + client_key("198.51.100.7"): 1}
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import socket
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 
-_MAPPED = bytes(10) + b"\xff\xff"
 #: Where an IPv6 network would begin with it there is only multicast, so no two keys meet.
 _IPV4 = b"\xff\xff\xff\xff"
 
 
+@lru_cache(maxsize=16384)
 def client_key(ip: str) -> bytes:
     """Return 8 bytes that are the same for all addresses of one client; IPv4-mapped counts as IPv4.
 
     Raises:
-        OSError: *ip* is no IP address.
+        ValueError: *ip* is no IP address.
     """
-    if ":" not in ip:
-        return _IPV4 + socket.inet_pton(socket.AF_INET, ip)
-    packed = socket.inet_pton(socket.AF_INET6, ip.partition("%")[0])
-    if packed.startswith(_MAPPED):
-        return _IPV4 + packed[12:]
-    return packed[:8]
+    address = ip_address(ip)
+    if not isinstance(address, IPv6Address):
+        return _IPV4 + address.packed
+    mapped = address.ipv4_mapped
+    return address.packed[:8] if mapped is None else _IPV4 + mapped.packed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtaq.net.clients import client_key
+from mtaq.limits.clients import client_key
 
 
 @pytest.mark.parametrize(
@@ -29,5 +29,5 @@ def test_who_is_one_client(one: str, other: str, same: bool) -> None:
 @pytest.mark.parametrize("text", ["", "localhost", "192.0.2", "1.2.3.4.5", "2001:db8::g", "%", ":"])
 def test_what_is_no_address(text: str) -> None:
     """It is an error, and no key."""
-    with pytest.raises(OSError, match="illegal IP address"):
+    with pytest.raises(ValueError, match="does not appear to be an IPv4 or IPv6 address"):
         client_key(text)
