@@ -141,6 +141,7 @@ class Intake:
                 max_bytes=self._options.broker_max_bytes,
             )
         except TooLarge as error:
+            draft.content = b""  # with it the evidence would be too large as well
             raise Refusal(codes.TOO_BIG, stage="content", reason=str(error)) from error
         except BrokerError as error:
             raise Refusal(codes.TRY_LATER, stage="content", reason=str(error)) from error

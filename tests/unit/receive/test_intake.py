@@ -14,6 +14,7 @@ from mtaq.model.address import Address
 from mtaq.model.decision import Decision, accept
 from mtaq.model.errors import BrokerUnavailable, UnconfirmedPublish
 from mtaq.model.parcel import INBOX_TYPE
+from mtaq.receive.evidence import Evidence
 from mtaq.receive.intake import Intake, IntakeOptions, accepted_reply
 from mtaq.smtp.grammar import parse_mailbox
 from mtaq.smtp.server_session import Transaction
@@ -187,6 +188,28 @@ async def test_a_long_list_of_ids_becomes_a_range() -> None:
     reply = await task
     assert len(reply.lines) == 1
     assert reply.lines[0].endswith(".1-100 accepted")
+
+
+async def test_evidence_of_what_is_too_large_has_no_content() -> None:
+    """With it, it would be too large as well; client and envelope are kept, also of mail for several queues."""
+    broker, state = ManualBroker(), State()
+    state.local.add(GRACE)
+    evidence = Evidence(
+        "refused", publisher=broker, watch=lambda task: None, max_bytes=1500, identify=lambda now: "test.0",
+        clock=lambda: NOW,
+    )  # fmt: skip
+    taken = Intake(
+        IntakeOptions(inbox="inbox", local="local", server_id="test", broker_max_bytes=1500), publisher=broker,
+        addresses=state, evidence=evidence, events=event_log()[0], clock=lambda: NOW,
+    )  # fmt: skip
+    content = CONTENT + b"x" * 2000
+    reply = await taken.take(transaction(GRACE, Address("joan", "example.net")), content, facts(policy()))
+    assert (reply.code, reply.status) == (552, "5.3.4")
+    await turns()
+    kept = [orjson.loads(parcel.body) for queue, parcel, _ in broker.waiting if queue == "refused"]
+    assert [(one["recipient"], one["mime"], one["size"]) for one in kept] == [
+        ("grace@example.com", "", len(content)), ("joan@example.net", "", len(content)),
+    ]  # fmt: skip
 
 
 def listed(*forward_paths: Address, smtputf8: bool = False) -> tuple[str, ...]:
