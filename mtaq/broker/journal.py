@@ -63,6 +63,7 @@ class Entry(NamedTuple):
 class _Record(NamedTuple):
     key: bytes
     data: bytes
+    settled: bool
 
 
 class _Settle(NamedTuple):
@@ -108,7 +109,7 @@ class Journal:
         """
         await self._engine.start()
 
-    async def record(self, key: bytes, entry: Mapping[str, Any]) -> None:
+    async def record(self, key: bytes, entry: Mapping[str, Any], *, settled: bool = False) -> None:
         """Note under *key* (32 bytes) what was done; when this returns it is on the disk.
 
         An earlier entry of that key is replaced.
@@ -116,11 +117,12 @@ class Journal:
         Args:
             key: Digest that names the attempt.
             entry: What JSON can hold.
+            settled: Nothing follows from it.
 
         Raises:
             BrokerUnavailable: Writing failed.
         """
-        await self._engine.ask(_Record(key, orjson.dumps(dict(entry))), timeout_s=_TIMEOUT_S)
+        await self._engine.ask(_Record(key, orjson.dumps(dict(entry)), settled), timeout_s=_TIMEOUT_S)
 
     def settle(self, key: bytes) -> None:
         """What follows from *key*'s entry is confirmed. Written some time, without waiting."""
@@ -172,9 +174,9 @@ class _JournalStore:
 
     def _do(self, connection: sqlite3.Connection, operation: _Operation) -> Entry | None:
         match operation:
-            case _Record(key, data):
-                row = (key, data, int(self._clock()))
-                connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, 0, ?)", row)
+            case _Record(key, data, settled):
+                row = (key, data, settled, int(self._clock()))
+                connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", row)
             case _Settle(key):
                 connection.execute("UPDATE entries SET settled = 1 WHERE key = ?", (key,))
             case _LookUp(key):

@@ -144,8 +144,8 @@ class Journal(Protocol):
     def state(self) -> BrokerState:
         """``DOWN`` while nothing can be recorded; it recovers by itself."""
 
-    async def record(self, key: bytes, entry: Mapping[str, Any]) -> None:
-        """Store *entry* durably before returning."""
+    async def record(self, key: bytes, entry: Mapping[str, Any], *, settled: bool = False) -> None:
+        """Store *entry* durably before returning; *settled* when nothing follows from it."""
 
     def settle(self, key: bytes) -> None:
         """Note that everything that follows from the entry is confirmed. Does not wait."""

@@ -81,10 +81,21 @@ class Results:
 
     async def record(self, work: Work, entry: Mapping[str, Any]) -> None:
         """Make *entry* safe; insists until the journal has it."""
-        await self._insist(lambda: self._journal.record(work.key, entry))
+        settled = self._ends_here(work.message, entry["outcome"])
+        await self._insist(lambda: self._journal.record(work.key, entry, settled=settled))
 
     async def follow_up(self, work: Work, entry: Mapping[str, Any]) -> None:
         """Do what follows from *entry*, which is in the journal, and ack."""
+        if not self._ends_here(work.message, entry["outcome"]):
+            await self._publish_all(work, entry)
+            self._journal.settle(work.key)
+        work.consumed.ack()
+
+    def _ends_here(self, message: OutboxMessage, outcome: str) -> bool:
+        """Does nothing follow from *outcome*?"""
+        return outcome != "deferred" and not self._result_queues(message, outcome)
+
+    async def _publish_all(self, work: Work, entry: Mapping[str, Any]) -> None:
         homeless = []
         if entry["outcome"] == "deferred":
             homeless.append(await self._publish_retry(work, entry))
@@ -95,8 +106,6 @@ class Results:
                 homeless.append(await self._publish_result(work, entry, queue, parcel))
         if any(homeless):
             await self._publish_as_it_came(work.consumed, "; ".join(filter(None, homeless)))
-        self._journal.settle(work.key)
-        work.consumed.ack()
 
     async def park(self, work: Work, until: datetime) -> None:
         """Send *work* back to the outbox until *until*, and ack: this is no attempt."""

@@ -201,13 +201,13 @@ class FakeJournal:
         self.asked = 0
         self._history = history
 
-    async def record(self, key: bytes, entry: Mapping[str, Any]) -> None:
+    async def record(self, key: bytes, entry: Mapping[str, Any], *, settled: bool = False) -> None:
         """Note it."""
         await asyncio.sleep(0)
         if self.failures:
             raise self.failures.pop(0)
         self._history.append("record")
-        self.entries[key] = FakeEntry(orjson.loads(orjson.dumps(dict(entry))))
+        self.entries[key] = FakeEntry(orjson.loads(orjson.dumps(dict(entry))), settled)
 
     def settle(self, key: bytes) -> None:
         """Note that it is done."""

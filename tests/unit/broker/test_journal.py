@@ -44,6 +44,13 @@ async def test_an_entry_is_found_until_it_is_settled_and_after(tmp_path: Path) -
         assert await journal.look_up(KEY) == Entry(ENTRY, settled=True)
 
 
+async def test_an_entry_that_nothing_follows_from(tmp_path: Path) -> None:
+    """Is settled as soon as it is recorded."""
+    async with opened(tmp_path) as journal:
+        await journal.record(KEY, ENTRY, settled=True)
+        assert await journal.look_up(KEY) == Entry(ENTRY, settled=True)
+
+
 async def test_a_second_record_replaces_the_first(tmp_path: Path) -> None:
     """And is not settled."""
     async with opened(tmp_path) as journal:
