@@ -269,7 +269,8 @@ class SmtpConnection(Carrier):
 
     async def _shake_hands(self) -> None:
         plain = self.transport
-        assert plain is not None
+        if plain is None:  # gone before it read that it may begin
+            return
         try:
             secured = await self.loop.start_tls(
                 plain,

@@ -52,6 +52,16 @@ async def test_starttls_pipelined_by_a_vanished_client_is_no_bug() -> None:
     await task
 
 
+async def test_a_client_gone_before_its_handshake_frees_its_slot() -> None:
+    """It reset the connection while it was told to begin: no handshake, no slot, no failure."""
+    scene = Scene().open(policy(smtp_range="127.0.0.0/8", starttls=True))
+    scene.connection.data_received(b"EHLO client.test\r\nSTARTTLS\r\n")
+    [task] = scene.service._tasks
+    scene.connection.connection_lost(None)
+    await task
+    assert scene.slots.released == [7]
+
+
 async def test_a_connection_lost_twice_frees_its_slot_once() -> None:
     """A failed handshake may be told by the loop and by us; the slot may be another client's by then."""
     scene = Scene().open()
