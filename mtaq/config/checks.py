@@ -75,6 +75,16 @@ def check_proxies(draft: Draft, findings: Findings) -> None:
         findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
 
 
+def check_extract(draft: Draft, findings: Findings) -> None:
+    """Header fields that choose queues, hosts and source addresses are not for strangers."""
+    for port, options in draft.open_ports():
+        names = (f"smtp-range@{port}", "smtp-range")
+        entry = next((draft.entries[name] for name in names if name in draft.entries), None)
+        if entry is not None and options.smtp_extract == "true" and options.smtp_range.covers_internet:
+            problem = f"port {port} believes x-mq fields of everybody; expected smtp-extract: trusted or false"
+            findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
+
+
 def check_greeting(draft: Draft, findings: Findings) -> None:
     """Nobody is cut as silent while it waits to be greeted."""
     for port, options in draft.open_ports():
@@ -156,6 +166,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = 
         check_open_relay,
     ),
     (("smtp-proxy",), check_proxies),
+    (("smtp-enabled", "smtp-range", "smtp-extract"), check_extract),
     (("smtp-enabled", "smtp-greeting-delay", "smtp-timeout"), check_greeting),
     (_QUEUES, check_queues),
     (("smtp-connections", "smtp-connections-in", "smtp-connections-out"), check_connections),

@@ -233,6 +233,14 @@ def test_an_archive_queue_is_one_of_its_own(queue):
     assert loaded("smtp-archive=journal")
 
 
+def test_strangers_that_are_believed_are_warned_of():
+    """On a port that is open to the Internet, x-mq fields of everybody count unless something is said."""
+    [warning] = loaded("smtp-port=25,26", "smtp-range=0.0.0.0/0", "smtp-extract@26=trusted").warnings
+    assert "smtp-range: port 25 believes x-mq fields" in warning
+    assert loaded("smtp-range=10.0.0.0/8").warnings == ()
+    assert loaded("smtp-range=::/0", "smtp-extract=false").warnings == ()
+
+
 @pytest.mark.parametrize("queue", ["inbox", "local"])
 def test_what_was_refused_is_not_among_what_was_accepted(queue):
     """A script that works on accepted mail would take evidence of spam for mail."""
