@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from dataclasses import replace
 from typing import Any
 
 from mtaq.config import DeliveryTimeouts
@@ -47,10 +46,9 @@ class Connection:
         self._stream = stream
         self._session = session
         self._timeouts = timeouts
-        self._facts = replace(facts, source=stream.local_ip, destination=stream.remote_ip)
+        self._facts = facts._replace(source=stream.local_ip, destination=stream.remote_ip)
         self._sent = 0
         self._broken = False
-        self._reading: asyncio.Task[bytes] | None = None
         self._now = asyncio.get_running_loop().time
 
     @property
@@ -75,7 +73,7 @@ class Connection:
         """
         await self._or_host_failure(deadline)
         session = self._session
-        self._facts = replace(self._facts, mta=session.banner_name or None, dsn=session.extensions.dsn)
+        self._facts = self._facts._replace(mta=session.banner_name or None, dsn=session.extensions.dsn)
         if session.refusal is not None:
             raise HostFailure(answered(session.refusal.state, session.refusal.reply, self._peer()))
 
@@ -115,8 +113,7 @@ class Connection:
         certificate: dict[str, Any] = {"verified": context.verify_mode == ssl.CERT_REQUIRED}
         if names is not None:
             certificate |= {"subject": names.subject, "issuer": names.issuer, "notafter": names.not_after}
-        self._facts = replace(
-            self._facts,
+        self._facts = self._facts._replace(
             cipher={"name": cipher[0], "version": cipher[1], "bits": cipher[2]} if cipher else None,
             certificate=certificate,
         )
@@ -192,14 +189,13 @@ class Connection:
         """Send the rest of a content of several blocks, listening meanwhile: a refusal stops it."""
         session = self._session
         while session.sending_content:
-            if self._reading is None:
-                self._reading = asyncio.ensure_future(self._stream.read())
+            arrival = self._stream.arrival()
             draining = asyncio.ensure_future(self._stream.drain())
             draining.add_done_callback(_forget)
             try:
                 async with asyncio.timeout_at(min(deadline, self._now() + self._timeouts.block)):
-                    await asyncio.wait({self._reading, draining}, return_when=asyncio.FIRST_COMPLETED)
-                if self._reading.done():
+                    await asyncio.wait({arrival, draining}, return_when=asyncio.FIRST_COMPLETED)
+                if arrival.done():
                     session.receive_data(await self._read(deadline))
                 else:
                     draining.result()
@@ -212,33 +208,24 @@ class Connection:
         self._sent += len(data)
 
     async def _read(self, until: float) -> bytes:
-        reading, self._reading = self._reading, None
         try:
-            async with asyncio.timeout_at(until):
-                data = await (reading if reading is not None else self._stream.read())
+            data = await self._stream.read(until)
         except TimeoutError:
-            data = await self._read_late(reading)
+            data = await self._read_late()
         if not data:
             raise PeerClosed("the mail host closed the connection")
         return data
 
-    async def _read_late(self, reading: asyncio.Future[bytes] | None) -> bytes:
+    async def _read_late(self) -> bytes:
         """Look once more: if this process stood still, the answer may be here, and a 250 overlooked is a mail twice."""
-        if reading is None or not reading.done() or reading.cancelled():
-            reading = asyncio.ensure_future(self._stream.read())
-        await asyncio.wait({reading}, timeout=LAST_LOOK_S)
-        if not reading.done():
-            reading.cancel()
-            raise TimeoutError
-        return reading.result()
+        return await self._stream.read(self._now() + LAST_LOOK_S)
 
     async def rest(self, wake: asyncio.Future[bool], idle_s: float) -> None:
         """Wait for *wake*, at most *idle_s*. When the peer speaks or closes meanwhile, ``usable`` turns false."""
-        if self._reading is None:
-            self._reading = asyncio.ensure_future(self._stream.read())
-        either: set[asyncio.Future[Any]] = {self._reading, wake}
+        arrival = self._stream.arrival()
+        either: set[asyncio.Future[Any]] = {arrival, wake}
         await asyncio.wait(either, timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
-        if self._reading.done():
+        if arrival.done():
             self._broken = True
 
     async def close(self) -> None:
@@ -253,13 +240,9 @@ class Connection:
         """Close now."""
         self._broken = True
         self._stream.abort()
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading.add_done_callback(_forget)
 
     def _peer(self) -> PeerFacts:
-        return replace(
-            self._facts,
+        return self._facts._replace(
             messages=self.messages or None,
             sent_connection=self._sent,
             sent_data=self._session.content_bytes_sent or None,

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtaq.model.errors import MtaqError
 from mtaq.model.outcome import ResultWord, State
 from mtaq.model.reply import Reply
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerFacts:
+class PeerFacts(NamedTuple):
     """What is known of the connection; every field goes into the result.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,12 +62,19 @@ class Stream(Protocol):
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session, or ``None`` in clear."""
 
-    async def read(self) -> bytes:
+    async def read(self, until: float | None = None) -> bytes:
         """Return what arrived next, at most 64 KB; empty at the end of the stream. One reader at a time.
 
+        Args:
+            until: The loop's time at which to give up.
+
         Raises:
+            TimeoutError: Nothing arrived until then.
             OSError: The connection broke.
         """
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Return what is done as soon as ``read`` would not wait, or never."""
 
     def write(self, data: bytes) -> None:
         """Queue *data* for sending."""

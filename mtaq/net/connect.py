@@ -37,7 +37,7 @@ class TcpStream(asyncio.Protocol):
         self._writing_paused = False
         self._ended = False
         self._lost: OSError | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self._arrival: asyncio.Future[None] | None = None
         self._writers: list[asyncio.Future[None]] = []
         self._local_ip = self._remote_ip = ""
 
@@ -58,11 +58,15 @@ class TcpStream(asyncio.Protocol):
             return None
         return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
 
-    async def read(self) -> bytes:
+    async def read(self, until: float | None = None) -> bytes:
         """
         Return what arrived next, at most 64 KB; empty at the end of the stream. One reader at a time.
 
+        Args:
+            until: The loop's time at which to give up. Cheaper than cancelling from outside, which works as well.
+
         Raises:
+            TimeoutError: Nothing arrived until then.
             OSError: The connection broke; what arrived before that was returned first.
         """
         while not self._buffer:
@@ -70,17 +74,27 @@ class TcpStream(asyncio.Protocol):
                 raise self._lost
             if self._ended:
                 return b""
-            self._reader = asyncio.get_running_loop().create_future()
+            arrival = self.arrival()
+            timer = None if until is None else arrival.get_loop().call_at(until, _give_up, arrival)
             try:
-                await self._reader
+                await arrival
             finally:
-                self._reader = None
+                if timer is not None:
+                    timer.cancel()
         data = bytes(self._buffer[:READ_LIMIT])
         del self._buffer[:READ_LIMIT]
         if self._reading_paused and len(self._buffer) < READ_LIMIT and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
         return data
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Return what is done as soon as ``read`` would not wait; or never, when a reader has given up."""
+        if self._arrival is None or self._arrival.done():
+            self._arrival = asyncio.get_running_loop().create_future()
+            if self._buffer or self._ended or self._lost is not None:
+                self._arrival.set_result(None)
+        return self._arrival
 
     def write(self, data: bytes) -> None:
         """Queue *data* for sending. On a broken connection it is lost; ``drain`` and ``read`` say so."""
@@ -197,8 +211,8 @@ class TcpStream(asyncio.Protocol):
         self._wake_writers()
 
     def _wake_reader(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
     def _wake_writers(self) -> None:
         for waiter in self._writers:
@@ -256,6 +270,11 @@ def _bind(sock: socket.socket, source: str) -> None:
 
 def _family(ip: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def _give_up(arrival: asyncio.Future[None]) -> None:
+    if not arrival.done():
+        arrival.set_exception(TimeoutError())
 
 
 def _ip_of(name: Any) -> str:

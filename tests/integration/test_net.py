@@ -98,6 +98,45 @@ def test_source_address_and_ends(run: Callable[[Any], Any]) -> None:
     run(main())
 
 
+def test_waiting_has_an_end(run: Callable[[Any], Any]) -> None:
+    """A read may be given up, by its time or from outside, and one that follows has what arrived since."""
+
+    async def main() -> None:
+        speak = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await speak.wait()
+            writer.write(b"220 hello\r\n")
+            await reader.read()
+            writer.close()
+
+        async with Peer(serve) as port:
+            stream = await connect("127.0.0.1", port)
+            now = asyncio.get_running_loop().time
+            for until in (now() - 1, now(), now() + 0.01):
+                with pytest.raises(TimeoutError):
+                    await stream.read(until)
+            reading = asyncio.ensure_future(stream.read(now() + 60))
+            await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert reading.cancelled()
+            arrival = stream.arrival()
+            assert not arrival.done()
+            speak.set()
+            await arrival
+            assert stream.arrival().done()
+            assert await stream.read(now() - 1) == b"220 hello\r\n"
+            again = stream.arrival()
+            assert not again.done()
+            stream.abort()
+            await again
+            with pytest.raises(ConnectionAbortedError):
+                await stream.read(now() + 60)
+
+    run(main())
+
+
 def test_foreign_source_is_unusable(run: Callable[[Any], Any]) -> None:
     """A source that is not this host's is an error of its own; one of the other family is an ordinary one."""
 
