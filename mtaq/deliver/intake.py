@@ -26,6 +26,10 @@ from mtaq.smtp.grammar import parse_mailbox
 #: what it may have published before it crashed, delivery's own parked copies included.
 REDELIVERED_HEADER = "redelivered"
 
+#: What does not open more arrays and objects than this does not nest too deep to be written again, the only thing that
+#: JSON can be read and not be written for (254 levels).
+ALWAYS_WRITABLE = 200
+
 
 def key_of(consumed: Consumed) -> bytes:
     """Return the name of a queue message for journal and claims: the same for every redelivery of it, and only then.
@@ -60,11 +64,17 @@ def understand(consumed: Consumed, outbox: str) -> OutboxMessage:
     """
     message = decode_outbox(consumed.body)
     _check_queues(message, outbox)
-    try:  # found out behind the 250, this would be too late: the result could never be published
+    if consumed.body.count(b"[") + consumed.body.count(b"{") > ALWAYS_WRITABLE:
+        _check_writable(message)
+    return message
+
+
+def _check_writable(message: OutboxMessage) -> None:
+    """Find out now what would be too late behind the 250: the result could never be published."""
+    try:
         encode_result(replace(message, keep_content=False), message.properties.get("results") or (), None)
     except TypeError as error:
         raise BadMessage(f"cannot be written again: {error}") from error
-    return message
 
 
 def _check_queues(message: OutboxMessage, outbox: str) -> None:

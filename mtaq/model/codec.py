@@ -34,6 +34,9 @@ from mtaq.model.times import format_time, parse_time
 #: Properties that carry content; a message has exactly one of the first two.
 CONTENT_PROPERTIES = ("mime", "mime-base64")
 
+_BODIES: tuple[str, ...] = get_args(Body)
+_SECURITIES: tuple[str, ...] = get_args(Security)
+
 #: More content than this becomes JSON a piece at a time: a string takes four bytes for each of its characters when one
 #: of them is an emoji.
 _PIECE_BYTES = 2**20
@@ -244,10 +247,10 @@ def decode_outbox(body: bytes) -> OutboxMessage:
         retries_s=_retries(properties),
         ips=_texts(properties, "ips"),
         local_ip=local_ip if isinstance(local_ip, str) else None,
-        body=_word(properties, "body", get_args(Body)),
+        body=_word(properties, "body", _BODIES),
         smtputf8=_typed(properties, "smtputf8", bool, False),
         requiretls=_typed(properties, "requiretls", bool, False),
-        security=_word(properties, "security", get_args(Security)),
+        security=_word(properties, "security", _SECURITIES),
         smarthost=_smarthost(properties),
         priority=_count(properties, "priority") or 0,
         keep_content=_typed(properties, "keepmime", bool, False),
