@@ -8,6 +8,8 @@ enhanced status code is understood whether or not the server announced it. Anyth
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from mtaq.model.errors import RemoteProtocolError
 from mtaq.model.reply import Reply
@@ -64,29 +66,48 @@ class ReplyParser:
         if len(line) > MAX_LINE_BYTES:
             raise RemoteProtocolError(f"a reply line is longer than {MAX_LINE_BYTES} octets")
 
-    def _take(self, line: bytes) -> Reply | None:
-        match = _match_line(line)
-        if match is None:
-            raise RemoteProtocolError(f"not an SMTP reply: {clean(line[:80])!r}")
-        digits, separator, rest = match.groups()
-        code = int(digits)
-        self._lines.append(self._without_status(code, clean(rest or b"")))
-        if separator == b"-":
+    def _take(self, raw: bytes) -> Reply | None:
+        line = _read_line(raw)
+        if not self._lines:
+            self._status = line.status
+        # A status code that is not the first line's is text.
+        self._lines.append(line.rest if line.status == self._status else line.text)
+        if line.more_follows:
             if len(self._lines) >= MAX_LINES:
                 raise RemoteProtocolError(f"a reply has more than {MAX_LINES} lines")
             return None
-        reply = Reply(code, self._status, tuple(self._lines))
+        reply = Reply(line.code, self._status, tuple(self._lines))
         self._lines, self._status = [], None
         return reply
 
-    def _without_status(self, code: int, text: str) -> str:
-        """Return *text* without its enhanced status code, which must be of the code's class (RFC 2034 §3)."""
-        match = _match_status(text)
-        if match is None or int(match[1]) != code // 100:
-            return text
-        if not self._lines:
-            self._status = match[0]
-        return text[match.end() :].lstrip() if match[0] == self._status else text
+
+class _Line(NamedTuple):
+    """One line of a reply.
+
+    Attributes:
+        text: Behind the code, cleaned.
+        status: The enhanced status code with which *text* begins; it must be of the code's class (RFC 2034 §3).
+        rest: *text* without it.
+    """
+
+    code: int
+    more_follows: bool
+    text: str
+    status: str | None
+    rest: str
+
+
+@lru_cache(maxsize=256)  # servers say the same few things to every client
+def _read_line(raw: bytes) -> _Line:
+    match = _match_line(raw)
+    if match is None:
+        raise RemoteProtocolError(f"not an SMTP reply: {clean(raw[:80])!r}")
+    digits, separator, rest = match.groups()
+    code, text = int(digits), clean(rest or b"")
+    status = _match_status(text)
+    if status is None or int(status[1]) != code // 100:
+        return _Line(code, separator == b"-", text, None, text)
+    return _Line(code, separator == b"-", text, status[0], text[status.end() :].lstrip())
 
 
 def clean(text: bytes) -> str:
