@@ -136,11 +136,12 @@ class GroupCommit(Generic[Op, Result]):
             BrokerUnavailable: As for ``submit``, or too slow: then it may be carried out nevertheless.
         """
         future = self.submit(op, size_bytes=size_bytes)
+        slow = BrokerUnavailable(f"{self._name}: nothing was written within {timeout_s:g} s")
+        timer = self._loop.call_later(timeout_s, _settle, [(future, slow)])
         try:
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError as error:
-            raise BrokerUnavailable(f"{self._name}: nothing was written within {timeout_s:g} s") from error
+            return await future
+        finally:
+            timer.cancel()
 
     def post(self, op: Op) -> None:
         """Have *op* carried out some time, in order, without waiting; it survives everything but the process's end."""
@@ -190,7 +191,7 @@ class GroupCommit(Generic[Op, Result]):
         return batch
 
     def _carry_out(self, batch: list[_Item[Op, Result]]) -> None:
-        waiting = [item for item in batch if item.future is not None and not item.future.cancelled()]
+        waiting = [item for item in batch if item.future is not None and not item.future.done()]
         self._owed += [item.op for item in batch if item.future is None]
         try:
             results = self._write([*self._owed, *(item.op for item in waiting)])
