@@ -20,6 +20,10 @@ from tests.support.rabbitmq import RabbitNode
 
 _QUEUE = "mail"
 
+#: Broker, load and sink want the other half of the cores. On two, a second process of a role costs more than it brings:
+#: each has its own connection to the broker, whose confirms and acks are then gathered in smaller lots.
+_THREADS = max(1, (os.cpu_count() or 1) // 2)
+
 
 class Mtaq:
     """One instance and its node."""
@@ -29,7 +33,7 @@ class Mtaq:
     def __init__(self, folder: Path, node: RabbitNode, *, verb: str, **options: object) -> None:
         self._node = node
         self._relay = Relay(
-            folder, node.address, verb=verb, name="mtaq", rabbitmq_inbox=_QUEUE, smtp_threads=os.cpu_count(), **options
+            folder, node.address, verb=verb, name="mtaq", rabbitmq_inbox=_QUEUE, smtp_threads=_THREADS, **options
         )
         self.port = self._relay.port
 
