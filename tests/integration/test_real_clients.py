@@ -327,6 +327,8 @@ class Smarthost(Postfix):
         settings = (
             f"smtp_tls_CAfile = {scene.relay.authority}\nsmtp_sasl_tls_security_options = noanonymous\n"
             "smtp_sasl_security_options = noanonymous\n"
+            # What a busy machine kept it from sending at once is tried again at once.
+            "minimal_backoff_time = 1s\nmaximal_backoff_time = 2s\nqueue_run_delay = 1s\n"
         )
         super().__init__(scene.folder, sessions=10, settings=settings)
         configuration = self.folder / "conf"
