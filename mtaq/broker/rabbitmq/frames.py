@@ -26,6 +26,8 @@ END = b"\xce"
 HEARTBEAT_FRAME = FRAME.pack(HEARTBEAT, 0, 0) + END
 
 #: Class and method, with which the payload of a method frame begins.
+BLOCKED = struct.pack(">HH", 10, 60)
+UNBLOCKED = struct.pack(">HH", 10, 61)
 CHANNEL_CLOSE = struct.pack(">HH", 20, 40)
 RETURN = struct.pack(">HH", 60, 50)
 DELIVER = struct.pack(">HH", 60, 60)

@@ -79,16 +79,8 @@ class Link:
     @property
     def is_blocked(self) -> bool:
         """Has the broker said that it takes nothing (``connection.blocked``)?"""
-        connection = self._underlying()
-        if connection is None:
-            return False
-        probe = connection.ready()  # waits while blocked: so whether its first step waits tells
-        try:
-            probe.send(None)
-        except StopIteration:
-            return False
-        probe.close()
-        return True
+        wire = self._nodes.wire
+        return wire is not None and wire.is_blocked
 
     @property
     def server_version(self) -> tuple[int, ...]:

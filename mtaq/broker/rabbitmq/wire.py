@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from mtaq.broker.rabbitmq.frames import END, FRAME, FRAME_TYPES, HEARTBEAT_FRAME
+from mtaq.broker.rabbitmq.frames import BLOCKED, END, FRAME, FRAME_TYPES, HEARTBEAT_FRAME, METHOD, UNBLOCKED
 
 #: The library ends a connection on which it hears nothing: so often it hears that the rest is alive.
 _TELL_ALIVE_S = 1.0
@@ -22,13 +22,18 @@ Tap = Callable[[int, bytes], bool]
 
 
 class Wire(asyncio.Protocol):
-    """One connection. Put under a stream that was just opened, before anything is read from it."""
+    """One connection. Put under a stream that was just opened, before anything is read from it.
+
+    Attributes:
+        is_blocked: RabbitMQ has said that it takes nothing (``connection.blocked``).
+    """
 
     def __init__(self, transport: asyncio.WriteTransport) -> None:
         self._transport = transport
         self._library = cast(asyncio.Protocol, transport.get_protocol())
         self._loop = asyncio.get_running_loop()
-        self._taps: dict[int, Tap] = {}
+        self.is_blocked = False
+        self._taps: dict[int, Tap] = {0: self._hear_connection}
         self._rest = b""
         self._is_amqp = True
         self._told_at = self._loop.time()
@@ -85,12 +90,19 @@ class Wire(asyncio.Protocol):
             self._told_at = now
             self._library.data_received(b"".join(others))
 
+    def _hear_connection(self, kind: int, payload: bytes) -> bool:
+        """Note what is said of the whole connection; it is the library's to work on."""
+        if kind == METHOD and payload[:4] in (BLOCKED, UNBLOCKED):
+            self.is_blocked = payload[:4] == BLOCKED
+        return False
+
     def eof_received(self) -> bool | None:
         """Leave it to the library."""
         return self._library.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave it to the library, from which the channels learn it."""
+        self.is_blocked = False
         self._library.connection_lost(exc)
 
     def pause_writing(self) -> None:

@@ -141,6 +141,19 @@ async def test_the_library_hears_that_a_busy_connection_is_alive(monkeypatch: py
     assert wired.library.data == HEARTBEAT_FRAME
 
 
+async def test_blocked() -> None:
+    """What RabbitMQ says of the whole connection is noted, and the library hears it too."""
+    wired = Wired()
+    said: list[Frame] = [commands.Connection.Blocked("memory"), commands.Connection.Unblocked()]
+    for each, blocked in zip(said, (True, False), strict=True):
+        wired.hear_bytes(frame.marshal(each, 0))
+        assert wired.wire.is_blocked is blocked
+    assert wired.library.data == b"".join(frame.marshal(each, 0) for each in said)
+    wired.hear_bytes(frame.marshal(said[0], 0))
+    wired.wire.connection_lost(None)
+    assert not wired.wire.is_blocked
+
+
 async def test_writes_go_out_together() -> None:
     """What is written in one turn of the loop is sent at once, in order; on a closing connection nothing is."""
     wired = Wired()
