@@ -44,6 +44,11 @@ KEPT_TO = {
     "prometheus_client": {"telemetry"},
     "argparse": {"cli"},
     "nh3": {"mime"},
+    "dkim": {"mailauth"},
+    "spf": {"mailauth"},
+    "authres": {"mailauth"},
+    "flufl": {"reports"},
+    "checkdmarc": {"cli"},
     "tnefparse": {"mime"},
 }
 """What is used by some packages only."""
