@@ -8,11 +8,10 @@ Whatever goes wrong is an answer of its own (``FAILED``): nothing here raises.
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import dns.asyncbackend
 import dns.asyncquery
@@ -23,35 +22,24 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
+from mtaq.dns.records import TYPES, plain
+from mtaq.model.dns import DnsAnswer, Found, RecordType
+
 #: Largest UDP answer asked for: what passes everywhere without fragments (DNS flag day 2020).
 EDNS_PAYLOAD = 1232
 #: Extra questions for a chain of aliases that the name server did not follow to its end.
 MAX_ALIAS_QUESTIONS = 8
 
 
-class Found(enum.Enum):
-    """What an answer says."""
-
-    RECORDS = "records"
-    NO_DATA = "no data"  #: the name exists, without records of that type
-    NO_NAME = "no such name"
-    FAILED = "failed"  #: silence, SERVFAIL, REFUSED, nonsense
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to one question.
+class Published(NamedTuple):
+    """An answer, and how long it may be kept.
 
     Attributes:
-        records: dnspython's record data; empty unless ``found`` is ``RECORDS``.
-        ttl_s: Seconds it may be kept, as published (RFC 2308 §5 for negative answers); 0 for failures.
-        reason: Why it failed.
+        ttl_s: Seconds, as published (RFC 2308 §5 for negative answers); 0 for failures.
     """
 
-    found: Found
-    records: tuple[Any, ...] = ()
+    answer: DnsAnswer
     ttl_s: int = 0
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +61,7 @@ class ServerFailure(Exception):
     """A name server answered that it cannot, or nothing that makes sense: it need not be asked again."""
 
 
-async def ask(
-    name: dns.name.Name, kind: dns.rdatatype.RdataType, servers: Sequence[tuple[str, int]], budget: Budget
-) -> Answer:
+async def ask(name: dns.name.Name, kind: RecordType, servers: Sequence[tuple[str, int]], budget: Budget) -> Published:
     """
     Ask *servers* in turn, aliases followed (RFC 1034 §3.6.2).
 
@@ -87,21 +73,25 @@ async def ask(
     ttl_s: int | None = None
     for _ in range(MAX_ALIAS_QUESTIONS + 1):
         try:
-            response = await _response(name, kind, servers, budget, deadline)
+            response = await _response(name, TYPES[kind], servers, budget, deadline)
             chain = response.resolve_chaining()
         except ServerFailure as failure:
-            return Answer(Found.FAILED, reason=str(failure))
+            return _failed(str(failure))
         except dns.exception.DNSException as error:  # a chain without end, an answer in an NXDOMAIN
-            return Answer(Found.FAILED, reason=type(error).__name__)
+            return _failed(type(error).__name__)
         ttl_s = chain.minimum_ttl if ttl_s is None else min(ttl_s, chain.minimum_ttl)
         if chain.answer is not None:
-            return Answer(Found.RECORDS, tuple(chain.answer), ttl_s)
+            return Published(DnsAnswer(Found.RECORDS, plain(kind, chain.answer)), ttl_s)
         if response.rcode() == dns.rcode.NXDOMAIN:
-            return Answer(Found.NO_NAME, ttl_s=ttl_s)
+            return Published(DnsAnswer(Found.NO_NAME), ttl_s)
         if not chain.cnames or _has_soa(response):
-            return Answer(Found.NO_DATA, ttl_s=ttl_s)
+            return Published(DnsAnswer(Found.NO_DATA), ttl_s)
         name = chain.canonical_name
-    return Answer(Found.FAILED, reason="too many aliases")
+    return _failed("too many aliases")
+
+
+def _failed(reason: str) -> Published:
+    return Published(DnsAnswer(Found.FAILED, reason=reason))
 
 
 def _has_soa(response: dns.message.Message) -> bool:

@@ -18,20 +18,16 @@ from pathlib import Path
 
 import dns.exception
 import dns.name
-import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
 from mtaq.deliver.ports import MailHost
 from mtaq.dns.cache import Cache
 from mtaq.dns.hosts import HostsFile
-from mtaq.dns.question import Answer, Budget, Found, ask
-from mtaq.model.errors import NoSuchDomain, ResolverError, ResolverTimeout
-
-MX = dns.rdatatype.MX
-A = dns.rdatatype.A
-AAAA = dns.rdatatype.AAAA
-PTR = dns.rdatatype.PTR
+from mtaq.dns.question import Budget, Published, ask
+from mtaq.dns.records import name_of
+from mtaq.model.dns import DnsAnswer, Found, Question
+from mtaq.model.errors import NoSuchDomain, ResolverTimeout
 
 #: Answers are asked again after a day, whatever their owner says.
 MAX_TTL_S = 86_400
@@ -91,8 +87,8 @@ class CachingResolver:
         self._options = options if options is not None else ResolverOptions()
         self._servers = self._options.nameservers or system_nameservers()
         self._budget = Budget(self._options.attempts, self._options.interval_s, self._options.timeout_s)
-        self._cache: Cache[tuple[str, int], Answer] = Cache(CACHE_SIZE, clock)
-        self._in_flight: dict[tuple[str, int], asyncio.Task[Answer]] = {}
+        self._cache: Cache[Question, DnsAnswer] = Cache(CACHE_SIZE, clock)
+        self._in_flight: dict[Question, asyncio.Task[DnsAnswer]] = {}
         self._slots = asyncio.Semaphore(self._options.capacity)
         self._hosts = HostsFile(self._options.hosts)
         self._turn = 0
@@ -111,7 +107,7 @@ class CachingResolver:
         domain = domain.rstrip(".").lower()
         if _ip(domain) is not None:
             return [MailHost(0, domain)]
-        answer = await self._look_up(domain, MX)
+        answer = await self.ask(Question(domain, "MX"))
         if answer.found is Found.RECORDS:
             return _mail_hosts(domain, answer)
         if self._hosts.addresses(domain):
@@ -140,8 +136,8 @@ class CachingResolver:
         listed = self._hosts.addresses(host)
         if listed:
             return sorted(listed, key=lambda ip: ":" not in ip)
-        answers = await asyncio.gather(self._look_up(host, AAAA), self._look_up(host, A))
-        found = [ip for answer in answers for record in answer.records if (ip := _ip(record.address)) is not None]
+        answers = await asyncio.gather(self.ask(Question(host, "AAAA")), self.ask(Question(host, "A")))
+        found = [ip for answer in answers for record in answer.records if (ip := _ip(record)) is not None]
         if found:
             return sorted(found, key=lambda ip: ":" not in ip)
         for answer in answers:
@@ -160,35 +156,44 @@ class CachingResolver:
             return listed
         try:
             name = dns.reversename.from_address(ip).to_text(omit_final_dot=True)
-            answer = await self._look_up(name, PTR)
-        except (dns.exception.DNSException, ResolverError):
+        except dns.exception.DNSException:
             return None
-        names = (record.target.to_text(omit_final_dot=True).lower() for record in answer.records)
-        return next((name for name in names if _HOST_NAME.fullmatch(name)), None)
+        answer = await self.ask(Question(name, "PTR"))
+        return next((name for name in answer.records if _HOST_NAME.fullmatch(name)), None)
 
-    async def _look_up(self, name: str, kind: dns.rdatatype.RdataType) -> Answer:
-        key = (name, int(kind))
+    async def ask(self, question: Question) -> DnsAnswer:
+        """
+        Return the answer to *question*, from DNS alone: ``/etc/hosts`` takes no part.
+
+        Never raises; what cannot be a domain name does not exist. A null MX (RFC 7505) is ``(0, "")``.
+        """
+        key = Question(question.name.lower().removesuffix("."), question.kind)
         answer = self._cache.get(key)
         if answer is not None:
             return answer
         task = self._in_flight.get(key)
         if task is None:
-            task = asyncio.create_task(self._ask(key, _absolute(name), kind))
+            try:
+                name = name_of(key.name)
+            except ValueError as error:
+                return DnsAnswer(Found.NO_NAME, reason=str(error))
+            task = asyncio.create_task(self._look_up(key, name))
             self._in_flight[key] = task
             task.add_done_callback(lambda _: self._in_flight.pop(key, None))
         return await asyncio.shield(task)  # one who stops waiting must not take the answer from the others
 
-    async def _ask(self, key: tuple[str, int], name: dns.name.Name, kind: dns.rdatatype.RdataType) -> Answer:
+    async def _look_up(self, question: Question, name: dns.name.Name) -> DnsAnswer:
         async with self._slots:
-            answer = await ask(name, kind, self._next_servers(), self._budget)
-        self._cache.put(key, answer, self._keep_s(answer))
-        return answer
+            published = await ask(name, question.kind, self._next_servers(), self._budget)
+        self._cache.put(question, published.answer, self._keep_s(published))
+        return published.answer
 
-    def _keep_s(self, answer: Answer) -> float:
-        if answer.found is Found.FAILED:
+    def _keep_s(self, published: Published) -> float:
+        found = published.answer.found
+        if found is Found.FAILED:
             return FAILURE_TTL_S
-        ceiling_s = MAX_TTL_S if answer.found is Found.RECORDS else MAX_NEGATIVE_TTL_S
-        return max(self._options.min_ttl_s, min(answer.ttl_s, ceiling_s))
+        ceiling_s = MAX_TTL_S if found is Found.RECORDS else MAX_NEGATIVE_TTL_S
+        return max(self._options.min_ttl_s, min(published.ttl_s, ceiling_s))
 
     def _next_servers(self) -> Sequence[tuple[str, int]]:
         if not self._options.rotate:
@@ -197,25 +202,13 @@ class CachingResolver:
         return self._servers[self._turn :] + self._servers[: self._turn]
 
 
-def _mail_hosts(domain: str, answer: Answer) -> Sequence[MailHost]:
-    hosts = [
-        MailHost(record.preference, record.exchange.to_text(omit_final_dot=True).lower()) for record in answer.records
-    ]
-    named = [host for host in hosts if host.name not in ("", ".", "@") and _ip(host.name) is None]
+def _mail_hosts(domain: str, answer: DnsAnswer) -> Sequence[MailHost]:
+    named = [MailHost(preference, name) for preference, name in answer.records if name and _ip(name) is None]
     if named:
         return sorted(named, key=lambda host: host.preference)
-    null_mx = all(host.name in ("", ".", "@") for host in hosts)
+    null_mx = not any(name for _, name in answer.records)
     problem = "takes no mail (null MX)" if null_mx else "has no mail host that is a name"
     raise NoSuchDomain(f"{domain} {problem}", null_mx=null_mx)
-
-
-def _absolute(name: str) -> dns.name.Name:
-    if not name:
-        raise NoSuchDomain("an empty name is not a domain name")
-    try:
-        return dns.name.from_text(name)
-    except (dns.exception.DNSException, UnicodeError) as error:
-        raise NoSuchDomain(f"{name!r} is not a domain name") from error
 
 
 def _ip(text: str) -> str | None:

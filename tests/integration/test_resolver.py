@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mtaq.dns.resolver import CachingResolver, ResolverOptions, system_nameservers
+from mtaq.model.dns import Found, Question, RecordType
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
 from tests.support.dns_server import DnsServer
 
@@ -310,6 +311,52 @@ async def test_reverse(server: DnsServer) -> None:
     assert await asking.reverse("127.0.0.5") == "mail.example.test"
     for ip in ("127.0.0.6", "127.0.0.7", "127.0.0.8", "not an address"):
         assert await asking.reverse(ip) is None
+
+
+ASKED = [
+    ("A", ["127.0.0.9"], ("127.0.0.9",)),
+    ("AAAA", ["2001:DB8:0::1"], ("2001:db8::1",)),
+    ("CNAME", ["B.Test"], ("b.test",)),
+    ("MX", [[20, "B.Test"], [0, "."]], ((20, "b.test"), (0, ""))),
+    ("PTR", ["Mail.Example.test"], ("mail.example.test",)),
+    ("TXT", [["one ", "two"], "\\", ""], ((b"one ", b"two"), (b"\\",), (b"",))),
+    ("TLSA", [[3, 1, 1, "00ff" * 16]], ((3, 1, 1, b"\0\xff" * 16),)),
+]
+
+
+@pytest.mark.parametrize(("kind", "published", "records"), ASKED)
+async def test_records_are_plain_values(server: DnsServer, kind: RecordType, published: Any, records: Any) -> None:
+    """Each type of record comes as text, numbers and bytes; names in lower case, the root as the empty text."""
+    server.zones["a.test"] = {kind: published}
+    answer = await resolver(server).ask(Question("A.Test", kind))
+    assert (answer.found, sorted(answer.records)) == (Found.RECORDS, sorted(records))  # the server shuffles them
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [("NODATA", Found.NO_DATA), ("NXDOMAIN", Found.NO_NAME), ("SERVFAIL", Found.FAILED), ("SILENT", Found.FAILED)],
+)
+async def test_what_is_not_found_is_an_answer(server: DnsServer, word: str, found: Found) -> None:
+    """No records, no name and no answer are told apart, and nothing is raised."""
+    server.zones["a.test"] = word
+    answer = await resolver(server).ask(Question("a.test", "TXT"))
+    assert (answer.found, answer.records) == (found, ())
+    assert bool(answer.reason) == (found is Found.FAILED)
+
+
+@pytest.mark.parametrize("name", ["", ".", "a..test", ".a.test", "x" * 64 + ".test", "bücher.test", "a\ud800.test"])
+async def test_what_cannot_be_a_name_does_not_exist(server: DnsServer, name: str) -> None:
+    """A name that DNS cannot carry is no such name; nobody is asked."""
+    assert (await resolver(server).ask(Question(name, "TXT"))).found is Found.NO_NAME
+    assert not server.queries
+
+
+async def test_hosts_file_takes_no_part_in_questions(server: DnsServer, tmp_path: Path) -> None:
+    """What is asked of DNS is answered by DNS alone: sender authentication must not believe a local table."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.7 sink.test\n")
+    answer = await resolver(server, hosts=hosts).ask(Question("sink.test", "A"))
+    assert answer.found is Found.NO_NAME
 
 
 async def test_cache_is_bounded(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
