@@ -6,8 +6,25 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Protocol
 
+from mtaq.model.address import Address
+from mtaq.model.control import (
+    DailyCap,
+    DkimKey,
+    DnsOverride,
+    FloodPattern,
+    ForcedError,
+    Limits,
+    LimitsInForce,
+    Pause,
+    Pool,
+    ResponsePattern,
+    Rewritten,
+    Scope,
+    Suppression,
+)
 from mtaq.model.parcel import BrokerState, Consumed, Parcel
 
 
@@ -198,6 +215,113 @@ class Slots(Protocol):
 
     def release(self, slot: int) -> None:
         """Give a slot back."""
+
+
+class Control(Protocol):
+    """What operators change while delivery runs. Everything answers at once, by entries that have not ended.
+
+    *source* is the source address, ``None`` while it is not known or the kernel chooses; *pools* are those it is in;
+    *domain* is the forward-path's, *site* the route's name, ``None`` before there is a route: entries about what is
+    not known do not hold.
+    """
+
+    def limits(self, *, source: str | None, pools: Sequence[str], domain: str, site: str | None) -> LimitsInForce:
+        """Return what holds, each limit with the key that it is counted under."""
+
+    def pause_for(
+        self,
+        *,
+        source: str | None,
+        pools: Sequence[str],
+        domain: str,
+        site: str | None,
+        tags: Sequence[str],
+        sender_domain: str,
+    ) -> Pause | None:
+        """Return the pause that ends last, or ``None``. *sender_domain* is empty for the null reverse-path."""
+
+    def suppression_for(self, recipient: Address, *, sender_domain: str, tags: Sequence[str]) -> Suppression | None:
+        """Return why *recipient* gets nothing, or ``None``."""
+
+    def forced_error_for(self, recipient: Address, *, sender_domain: str, tags: Sequence[str]) -> ForcedError | None:
+        """Return what is answered in the place of a mail host, or ``None``."""
+
+    def rewrite(self, envelope: str, recipient: str, *, tags: Sequence[str]) -> Rewritten | None:
+        """
+        Apply the rewrite rules to both paths as text; ``None`` when none applies.
+
+        What comes back belongs to one attempt and is not stored: at the next one the rules see the message as it was.
+        It is not validated.
+        """
+
+    def flood_pattern_for(
+        self,
+        *,
+        code: int | None,
+        status: str | None,
+        text: str,
+        source: str | None,
+        pools: Sequence[str],
+        domain: str,
+        site: str | None,
+    ) -> FloodPattern | None:
+        """Return the first flood pattern that a reply, or a failure without one, matches; or ``None``."""
+
+    def react_to_flood(self, pattern: FloodPattern, *, source: str | None, site: str) -> None:
+        """Pause or slow down what goes this way, as *pattern* says: here at once, everywhere within two seconds."""
+
+    def response_for(
+        self,
+        *,
+        code: int | None,
+        status: str | None,
+        text: str,
+        state: str,
+        source: str | None,
+        pools: Sequence[str],
+        domain: str,
+        site: str | None,
+        tags: Sequence[str],
+    ) -> ResponsePattern | None:
+        """Return the first response pattern that a reply, or a failure without one, matches; or ``None``."""
+
+    def daily_cap(
+        self, *, source: str | None, pools: Sequence[str], domain: str, site: str | None, today: date
+    ) -> DailyCap | None:
+        """Return how many messages may go on *today* (UTC), or ``None`` for any number."""
+
+    def dkim_keys(self, domain: str) -> Sequence[DkimKey]:
+        """Return the keys that sign for *domain* in ``From:``."""
+
+    def pool(self, name: str) -> Pool | None:
+        """Return a pool, or ``None`` when there is no such pool."""
+
+    def pools_of(self, source: str | None) -> Sequence[str]:
+        """Return the names of the pools that *source* is in."""
+
+    def dns_override(self, domain: str) -> DnsOverride | None:
+        """Return where mail for *domain* goes whatever DNS says, or ``None``."""
+
+    def add_pause(
+        self,
+        scope: Scope,
+        *,
+        duration_s: float,
+        reason: str,
+        tag: str | None = None,
+        sender_domain: str | None = None,
+    ) -> None:
+        """Add an automatic pause: here at once, everywhere within two seconds. One that is there is prolonged."""
+
+    def add_limits(self, scope: Scope, limits: Limits, *, duration_s: float, reason: str) -> None:
+        """Add automatic limits, likewise. They can only lower what holds otherwise."""
+
+    def on_change(self, callback: Callable[[frozenset[str]], None]) -> None:
+        """
+        Have *callback* called, in the event loop, after entries changed, with the kinds: ``throttles``, ``pauses``, ….
+
+        An entry that ends by itself is no change.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
