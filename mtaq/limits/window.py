@@ -39,16 +39,19 @@ class Window(NamedTuple):
             return self
         return Window(part, (*(0,) * passed, *self.counts[: PARTS - passed]))
 
-    def with_one_more(self) -> Window:
-        """Return the window with one more, now."""
+    def with_more(self, count: int = 1) -> Window:
+        """Return the window with *count* more, now."""
         newest, *others = self.counts
-        return Window(self.part, (min(newest + 1, MOST), *others))
+        return Window(self.part, (min(newest + count, MOST), *others))
 
-    def parts_until_below(self, limit: int) -> int:
-        """Return after how many parts fewer than *limit* (≥ 1) are left, if none is added; 0: now."""
-        left = self.total
+    def parts_until_room(self, limit: int, count: int = 1) -> int:
+        """Return after how many parts there is room for *count* more under *limit* (≥ 1), if none is added; 0: now.
+
+        More than the limit itself have room when nothing else is there.
+        """
+        left = self.total + min(count, limit)
         for passed in range(PARTS):
-            if left < limit:
+            if left <= limit:
                 return passed
             left -= self.counts[PARTS - 1 - passed]
         return PARTS

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from mtaq.limits.gcra import next_turn
+from mtaq.limits.gcra import next_place, next_turn
 from mtaq.limits.window import PARTS, Window
 from mtaq.net.shared_file import SharedFile
 
@@ -143,6 +143,39 @@ class RateTable:
 
         return self._table.change(key, now, work) / 1e9
 
+    def look(self, key: bytes, *, now: float) -> float:
+        """Return in how many seconds the line of *key* ends, or with a burst of 1 the next turn is; 0: at once."""
+        due_ns: int = self._DUE.unpack(self._table.look_up(key))[0]
+        return max(0.0, due_ns / 1e9 - now)
+
+    def reserve(self, key: bytes, *, takes_s: float, not_before_s: float, within_s: float, now: float) -> float | None:
+        """
+        Reserve the next turn in the line of *key*, see ``mtaq.limits.gcra.next_place``.
+
+        Args:
+            takes_s: How long its turn is.
+            not_before_s: Seconds from *now* before which it is of no use.
+            within_s: Seconds from *now* after which it is of no use either.
+            now: ``uptime_s``.
+
+        Returns:
+            Seconds from *now* until it; ``None`` when there is none in time, and nothing was reserved.
+        """
+
+        def work(old: bytes) -> tuple[bytes, float | None]:
+            begin_ns = int((now + not_before_s) * 1e9)
+            place = next_place(
+                self._DUE.unpack(old)[0],
+                takes_ns=max(1, int(takes_s * 1e9)),
+                from_ns=begin_ns,
+                until_ns=int((now + within_s) * 1e9),
+            )
+            if place is None:
+                return old, None
+            return self._DUE.pack(place.due_ns), not_before_s + place.wait_ns / 1e9
+
+        return self._table.change(key, now, work)
+
     def close(self) -> None:
         """Close the file; what it holds stays."""
         self._table.close()
@@ -165,27 +198,30 @@ class CountTable:
         kind = b"count" + struct.pack("<H", int(window_s)) + b"\1"
         self._table = _Table(path, kind, self._WINDOW.size, boot or boot_id())
 
-    def take(self, key: bytes, *, limit: int, now: float) -> float:
+    def take(self, key: bytes, *, limit: int, now: float, count: int = 1) -> float:
         """
-        Count one more for *key*, if there were fewer than *limit*.
+        Count *count* more for *key*, if that are no more than *limit* together, or if they are alone.
 
         Returns:
-            0 when there were; else the seconds until there will be, and nothing was counted.
+            0 when they were counted; else the seconds until there is room, and nothing was counted.
         """
 
         def work(old: bytes) -> tuple[bytes, int]:
             window = self._window(old, now)
-            parts = window.parts_until_below(limit)
-            return self._packed(window if parts else window.with_one_more()), parts
+            parts = window.parts_until_room(limit, count)
+            return self._packed(window if parts else window.with_more(count)), parts
 
-        parts = self._table.change(key, now, work)
-        return parts * self._part_s - now % self._part_s if parts else 0.0
+        return self._seconds(self._table.change(key, now, work), now)
+
+    def look(self, key: bytes, *, limit: int, now: float, count: int = 1) -> float:
+        """Return what ``take`` would, and count nothing."""
+        return self._seconds(self._window(self._table.look_up(key), now).parts_until_room(limit, count), now)
 
     def add(self, key: bytes, *, now: float) -> int:
         """Count one more for *key*; return how many there were with it."""
 
         def work(old: bytes) -> tuple[bytes, int]:
-            window = self._window(old, now).with_one_more()
+            window = self._window(old, now).with_more()
             return self._packed(window), window.total
 
         return self._table.change(key, now, work)
@@ -198,12 +234,48 @@ class CountTable:
         """Close the file; what it holds stays."""
         self._table.close()
 
+    def _seconds(self, parts: int, now: float) -> float:
+        return parts * self._part_s - now % self._part_s if parts else 0.0
+
     def _window(self, packed: bytes, now: float) -> Window:
         part, *counts = self._WINDOW.unpack(packed)
         return Window(part, counts).at(int(now / self._part_s))
 
     def _packed(self, window: Window) -> bytes:
         return self._WINDOW.pack(window.part, *window.counts)
+
+
+class TallyTable:
+    """How many there were for each key, for ever: a new one begins with a new key.
+
+    Args:
+        path: A file of its own in the run directory; made if missing.
+
+    Raises:
+        OSError: It cannot be opened for writing, or there is no room for it.
+    """
+
+    _COUNT = struct.Struct("<Q")
+
+    def __init__(self, path: Path, *, boot: bytes | None = None) -> None:
+        self._table = _Table(path, b"tally\0\0\1", self._COUNT.size, boot or boot_id())
+
+    def take(self, key: bytes, *, limit: int, now: float) -> bool:
+        """Count one more for *key*, if there were fewer than *limit*; were there?"""
+
+        def work(old: bytes) -> tuple[bytes, bool]:
+            count = self._COUNT.unpack(old)[0]
+            return (old, False) if count >= limit else (self._COUNT.pack(count + 1), True)
+
+        return self._table.change(key, now, work)
+
+    def count(self, key: bytes) -> int:
+        """Return how many there were."""
+        return int(self._COUNT.unpack(self._table.look_up(key))[0])
+
+    def close(self) -> None:
+        """Close the file; what it holds stays."""
+        self._table.close()
 
 
 def _place(key: bytes) -> tuple[int, bytes]:

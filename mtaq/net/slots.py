@@ -6,7 +6,8 @@ below the total takes one of its own slots as well. No server, and no counter th
 
 Locks decide; finding is helped by notes in the same file, so that a full table costs a look and not a system call for
 each slot. The note of a slot is the seat of its process, a lock that is held as long as the process lives: the slots
-of a dead process are found by its seat. A second note says which client has the slot, to be counted per client.
+of a dead process are found by its seat. A second note says which client has the slot, or whatever else has a cap of its
+own (a site, for delivery), to be counted for that.
 
 One ``Slots`` per file in a process, see ``mtaq.net.shared_file``.
 """
@@ -111,8 +112,18 @@ class Slots:
         Returns:
             False when it has as many already; *slot* does not count for it then, and is still held.
         """
+        return self._claim(slot, _note_of(client_key(client_ip)), cap)
+
+    def claim_for(self, slot: int, counter: bytes, cap: int) -> bool:
+        """Note that *slot*, which this process holds, is for *counter*, unless that then had more than *cap*.
+
+        Args:
+            counter: Not 8 bytes, which would be a client.
+        """
+        return self._claim(slot, _note_of(counter), cap)
+
+    def _claim(self, slot: int, key: bytes, cap: int) -> bool:
         assert slot in self._all.held
-        key = _note_of(client_ip)
         lock = _CLAIMS + int.from_bytes(key, "big") % _CLAIM_LOCKS
         # Not granted only when its holder stands still: then two who come at once may both be refused, never admitted.
         locked = self._file.lock(lock)
@@ -253,8 +264,8 @@ class _Row:
             yield from _find_all(marks, seat, 0, self._count)
 
 
-def _note_of(client_ip: str) -> bytes:
-    digest = hashlib.blake2b(client_key(client_ip), digest_size=_CLIENT_BYTES).digest()
+def _note_of(name: bytes) -> bytes:
+    digest = hashlib.blake2b(name, digest_size=_CLIENT_BYTES).digest()
     return (int.from_bytes(digest, "big") | _NEVER_ZERO).to_bytes(_CLIENT_BYTES, "big")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtaq.net.counters import SETS, WAYS, CountTable, RateTable
+from mtaq.net.counters import SETS, WAYS, CountTable, RateTable, TallyTable
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOT, NEXT_BOOT = b"1" * 36, b"2" * 36
@@ -147,3 +147,33 @@ def test_rates_are_spread(path: Path) -> None:
 def test_a_real_boot_has_a_name(path: Path) -> None:
     """The table of this host can be used as it is."""
     assert CountTable(path, window_s=600).add(b"a", now=NOW) == 1
+
+
+def test_things_of_different_size_share_a_window(counts: CountTable) -> None:
+    """What does not fit waits for room; what is larger than the limit goes alone."""
+    assert counts.take(b"a", limit=100, count=70, now=NOW) == 0
+    assert counts.look(b"a", limit=100, count=30, now=NOW) == 0
+    wait = counts.look(b"a", limit=100, count=31, now=NOW)
+    assert wait == counts.take(b"a", limit=100, count=31, now=NOW) > 59
+    assert counts.take(b"a", limit=100, count=900, now=NOW) > 59
+    assert counts.take(b"a", limit=100, count=900, now=NOW + wait) == 0
+
+
+def test_turns_are_reserved_one_behind_the_other(path: Path) -> None:
+    """However many processes ask, and none that would come too late."""
+    line = RateTable(path, boot=BOOT)
+    found = [line.reserve(b"a", takes_s=2, not_before_s=5, within_s=60, now=NOW) for _ in range(3)]
+    assert found == [pytest.approx(5), pytest.approx(7), pytest.approx(9)]
+    assert line.look(b"a", now=NOW) == pytest.approx(11)
+    assert line.reserve(b"a", takes_s=2, not_before_s=5, within_s=10, now=NOW) is None
+    assert line.look(b"a", now=NOW) == pytest.approx(11)
+    assert line.reserve(b"b", takes_s=2, not_before_s=0, within_s=0, now=NOW) == 0
+    line.close()
+
+
+def test_a_tally_counts_to_its_limit_and_no_further(path: Path) -> None:
+    """It does not forget with time."""
+    tally = TallyTable(path, boot=BOOT)
+    assert [tally.take(b"day 1", limit=2, now=NOW + day * 86400) for day in range(3)] == [True, True, False]
+    assert (tally.count(b"day 1"), tally.count(b"day 2")) == (2, 0)
+    tally.close()

@@ -173,3 +173,19 @@ def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         Slots(tmp_path, 10)
     with pytest.raises(OSError, match="/dev/full"):
         Slots(Path("/dev/full"), 10)
+
+
+def test_a_slot_may_count_for_something_else_than_a_client(path: Path, start: Start) -> None:
+    """Over processes, and told apart from clients."""
+    elsewhere = start(8)
+    assert elsewhere.do("claim_for", "site mx.example.com", 3, 2) == 2
+    slots = Slots(path, 8)
+    first, second = slots.take(), slots.take()
+    assert first is not None
+    assert second is not None
+    assert slots.claim_for(first, b"site mx.example.com", 3)
+    assert not slots.claim_for(second, b"site mx.example.com", 3)
+    assert slots.claim_for(second, b"site other", 3)
+    elsewhere.kill()
+    assert slots.claim_for(second, b"site mx.example.com", 2)
+    slots.close()

@@ -69,6 +69,11 @@ class Worker:
         held = [self.slots.take() for _ in range(wanted)]
         return sum(slot is not None and self.slots.claim(slot, client_ip, cap) for slot in held)
 
+    def claim_for(self, counter: str, cap: int, wanted: int) -> int:
+        """Take and claim *wanted* slots for a counter; return how many it was allowed."""
+        held = [self.slots.take() for _ in range(wanted)]
+        return sum(slot is not None and self.slots.claim_for(slot, counter.encode(), cap) for slot in held)
+
     def lock_all_claims(self) -> None:
         """Stand still with the locks that serialize claims."""
         for number in range(_CLAIM_LOCKS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtaq.limits.gcra import next_turn
+from mtaq.limits.gcra import next_place, next_turn
 
 MINUTE_NS = 60_000_000_000
 
@@ -63,3 +63,24 @@ def test_the_whole_rate_can_be_used() -> None:
         assert turn.wait_ns == 0
         due, now = turn.due_ns, turn.due_ns
     assert now == MINUTE_NS
+
+
+@given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 3_000)), max_size=100))
+def test_reserved_turns_do_not_overlap(asked: list[tuple[int, int]]) -> None:
+    """Each begins where the one before it ends, or at once when the line is empty."""
+    line, now, end = 0, 10**9, 0
+    for wait, takes in asked:
+        now += wait
+        place = next_place(line, takes_ns=takes, from_ns=now, until_ns=10**12)
+        assert place is not None
+        begin = now + place.wait_ns
+        assert begin == max(end, now)
+        end, line = begin + takes, place.due_ns
+        assert line == end
+
+
+def test_a_turn_that_would_come_too_late_is_not_taken() -> None:
+    """Whoever cannot use it leaves the line as it is."""
+    line = next_place(0, takes_ns=100, from_ns=50, until_ns=50)
+    assert line == (150, 0)
+    assert next_place(150, takes_ns=100, from_ns=60, until_ns=149) is None
