@@ -40,7 +40,7 @@ KEPT_TO = {
     "dns": {"dns"},
     "aiosmtpd": {"receive"},
     "aiosmtplib": {"cli"},
-    "socket": {"net", "receive", "assembly"},  # the latter two: what was accepted, what the system is called
+    "socket": {"net", "receive", "assembly", "dns"},  # the latter: what was accepted, our name, kinds of sockets
     "prometheus_client": {"telemetry"},
     "argparse": {"cli"},
     "nh3": {"mime"},

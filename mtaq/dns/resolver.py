@@ -1,9 +1,9 @@
 """Which hosts take mail for a domain, and where are they?
 
-Fits ``deliver.ports.Resolver``. Answers are kept for their time to live, raised to the operator's floor and cut at a
-ceiling; negative answers too (RFC 2308), and failures for some seconds (RFC 9520 §3.2), so that a dead domain's
-messages do not queue for the name servers. Equal questions in flight are asked once. ``/etc/hosts`` goes before DNS.
-Raises ``NoSuchDomain`` and ``ResolverTimeout``, nothing else; what is neither a clear yes nor a clear no is the latter.
+Fits ``deliver.ports.Resolver``; ``mtaq.model.dns.Ask`` is what checks are given. Keeping answers is
+``mtaq.dns.answers``'s work, asking the name servers that of ``mtaq.dns.question``. ``/etc/hosts`` goes before DNS where
+hosts are looked for, and takes no part where DNS is asked. Raises ``NoSuchDomain`` and ``ResolverTimeout``, nothing
+else; what is neither a clear yes nor a clear no is the latter.
 """
 
 from __future__ import annotations
@@ -17,26 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dns.exception
-import dns.name
 import dns.resolver
 import dns.reversename
 
 from mtaq.deliver.ports import MailHost
-from mtaq.dns.cache import Cache
+from mtaq.dns.answers import Answers
 from mtaq.dns.hosts import HostsFile
-from mtaq.dns.question import Budget, Published, ask
-from mtaq.dns.records import name_of
-from mtaq.model.dns import DnsAnswer, Found, Question
+from mtaq.dns.inquiry import Inquiry
+from mtaq.dns.question import Budget, NameServers
+from mtaq.dns.turns import Turns
+from mtaq.model.dns import Ask, DnsAnswer, Found, Located, Question
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
-
-#: Answers are asked again after a day, whatever their owner says.
-MAX_TTL_S = 86_400
-#: One to three hours is what RFC 2308 §5 found to work for negative answers.
-MAX_NEGATIVE_TTL_S = 3_600
-#: RFC 9520 §3.2: failures are kept for at least 1 s and at most 5 minutes.
-FAILURE_TTL_S = 5
-#: Entries kept; some kilobytes each at most.
-CACHE_SIZE = 20_000
 
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.ASCII)
 
@@ -53,6 +44,7 @@ class ResolverOptions:
         attempts: Questions before giving up (``dns-attempts``).
         capacity: Questions in flight (``dns-capacity``).
         rotate: Begin with another name server each time (``dns-rotate``), else always with the first.
+        trust_ad: Believe the name servers what they say about DNSSEC (``dns-trust-ad``).
         hosts: The table of names that goes before DNS.
     """
 
@@ -63,6 +55,7 @@ class ResolverOptions:
     attempts: int = 5
     capacity: int = 100
     rotate: bool = True
+    trust_ad: bool = False
     hosts: Path = Path("/etc/hosts")
 
 
@@ -84,14 +77,29 @@ class CachingResolver:
     """
 
     def __init__(self, options: ResolverOptions | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._options = options if options is not None else ResolverOptions()
-        self._servers = self._options.nameservers or system_nameservers()
-        self._budget = Budget(self._options.attempts, self._options.interval_s, self._options.timeout_s)
-        self._cache: Cache[Question, DnsAnswer] = Cache(CACHE_SIZE, clock)
-        self._in_flight: dict[Question, asyncio.Task[DnsAnswer]] = {}
-        self._slots = asyncio.Semaphore(self._options.capacity)
-        self._hosts = HostsFile(self._options.hosts)
-        self._turn = 0
+        options = options if options is not None else ResolverOptions()
+        servers = NameServers(
+            options.nameservers or system_nameservers(),
+            budget=Budget(attempts=options.attempts, interval_s=options.interval_s, timeout_s=options.timeout_s),
+            turns=Turns(options.capacity),
+            rotate=options.rotate,
+            trust_ad=options.trust_ad,
+        )
+        self._answers = Answers(servers, min_ttl_s=options.min_ttl_s, clock=clock)
+        self._hosts = HostsFile(options.hosts)
+
+    async def ask(self, question: Question) -> DnsAnswer:
+        """
+        Return the answer to *question*, from DNS alone: ``/etc/hosts`` takes no part.
+
+        Never raises; what cannot be a domain name does not exist. The name of a PTR question is a reverse name
+        (``4.3.2.1.in-addr.arpa``).
+        """
+        return await self._answers.ask(question)
+
+    def inquiry(self, *, timeout_s: float) -> Ask:
+        """Return ``ask`` for one check: what is not answered in *timeout_s* seconds from now failed (``Inquiry``)."""
+        return Inquiry(self._answers.ask, timeout_s=timeout_s).ask
 
     async def mail_hosts(self, domain: str) -> Sequence[MailHost]:
         """
@@ -104,20 +112,24 @@ class CachingResolver:
             NoSuchDomain: It does not exist or has no mail host; ``.null_mx`` when it says so itself (RFC 7505).
             ResolverTimeout: No answer.
         """
+        return list((await self.locate_mail_hosts(domain)).found)
+
+    async def locate_mail_hosts(self, domain: str) -> Located[MailHost]:
+        """Return what ``mail_hosts`` does, and whether it is secure; raises the same."""
         domain = domain.rstrip(".").lower()
         if _ip(domain) is not None:
-            return [MailHost(0, domain)]
+            return Located((MailHost(0, domain),))
         answer = await self.ask(Question(domain, "MX"))
         if answer.found is Found.RECORDS:
-            return _mail_hosts(domain, answer)
+            return Located(_mail_hosts(domain, answer), answer.secure)
         if self._hosts.addresses(domain):
-            return [MailHost(0, domain)]
+            return Located((MailHost(0, domain),))
         if answer.found is Found.FAILED:
             raise ResolverTimeout(f"MX of {domain}: {answer.reason}")
         if answer.found is Found.NO_NAME:
             raise NoSuchDomain(f"{domain} does not exist")
         await self.addresses(domain)
-        return [MailHost(0, domain)]
+        return Located((MailHost(0, domain),), answer.secure)
 
     async def addresses(self, host: str) -> Sequence[str]:
         """
@@ -129,17 +141,21 @@ class CachingResolver:
             NoSuchDomain: It has none.
             ResolverTimeout: No answer.
         """
+        return list((await self.locate_addresses(host)).found)
+
+    async def locate_addresses(self, host: str) -> Located[str]:
+        """Return what ``addresses`` does, and whether it is secure; raises the same."""
         host = host.rstrip(".").lower()
         itself = _ip(host)
         if itself is not None:
-            return [itself]
+            return Located((itself,))
         listed = self._hosts.addresses(host)
         if listed:
-            return sorted(listed, key=lambda ip: ":" not in ip)
+            return Located(_ipv6_first(listed))
         answers = await asyncio.gather(self.ask(Question(host, "AAAA")), self.ask(Question(host, "A")))
         found = [ip for answer in answers for record in answer.records if (ip := _ip(record)) is not None]
         if found:
-            return sorted(found, key=lambda ip: ":" not in ip)
+            return Located(_ipv6_first(found), all(answer.secure for answer in answers))
         for answer in answers:
             if answer.found is Found.FAILED:
                 raise ResolverTimeout(f"addresses of {host}: {answer.reason}")
@@ -161,54 +177,23 @@ class CachingResolver:
         answer = await self.ask(Question(name, "PTR"))
         return next((name for name in answer.records if _HOST_NAME.fullmatch(name)), None)
 
-    async def ask(self, question: Question) -> DnsAnswer:
-        """
-        Return the answer to *question*, from DNS alone: ``/etc/hosts`` takes no part.
 
-        Never raises; what cannot be a domain name does not exist. A null MX (RFC 7505) is ``(0, "")``.
-        """
-        key = Question(question.name.lower().removesuffix("."), question.kind)
-        answer = self._cache.get(key)
-        if answer is not None:
-            return answer
-        task = self._in_flight.get(key)
-        if task is None:
-            try:
-                name = name_of(key.name)
-            except ValueError as error:
-                return DnsAnswer(Found.NO_NAME, reason=str(error))
-            task = asyncio.create_task(self._look_up(key, name))
-            self._in_flight[key] = task
-            task.add_done_callback(lambda _: self._in_flight.pop(key, None))
-        return await asyncio.shield(task)  # one who stops waiting must not take the answer from the others
-
-    async def _look_up(self, question: Question, name: dns.name.Name) -> DnsAnswer:
-        async with self._slots:
-            published = await ask(name, question.kind, self._next_servers(), self._budget)
-        self._cache.put(question, published.answer, self._keep_s(published))
-        return published.answer
-
-    def _keep_s(self, published: Published) -> float:
-        found = published.answer.found
-        if found is Found.FAILED:
-            return FAILURE_TTL_S
-        ceiling_s = MAX_TTL_S if found is Found.RECORDS else MAX_NEGATIVE_TTL_S
-        return max(self._options.min_ttl_s, min(published.ttl_s, ceiling_s))
-
-    def _next_servers(self) -> Sequence[tuple[str, int]]:
-        if not self._options.rotate:
-            return self._servers
-        self._turn = (self._turn + 1) % len(self._servers)
-        return self._servers[self._turn :] + self._servers[: self._turn]
-
-
-def _mail_hosts(domain: str, answer: DnsAnswer) -> Sequence[MailHost]:
-    named = [MailHost(preference, name) for preference, name in answer.records if name and _ip(name) is None]
+def _mail_hosts(domain: str, answer: DnsAnswer) -> tuple[MailHost, ...]:
+    named = [MailHost(preference, name) for preference, name in answer.records if _can_be_host(name)]
     if named:
-        return sorted(named, key=lambda host: host.preference)
+        return tuple(sorted(named, key=lambda host: host.preference))
     null_mx = not any(name for _, name in answer.records)
     problem = "takes no mail (null MX)" if null_mx else "has no mail host that is a name"
     raise NoSuchDomain(f"{domain} {problem}", null_mx=null_mx)
+
+
+def _can_be_host(name: str) -> bool:
+    """Is *name* neither empty nor an IP address, and without the escapes of octets that no host name has?"""
+    return bool(name) and "\\" not in name and _ip(name) is None
+
+
+def _ipv6_first(ips: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(ips, key=lambda ip: ":" not in ip))
 
 
 def _ip(text: str) -> str | None:

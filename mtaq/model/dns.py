@@ -8,7 +8,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 RecordType = Literal["A", "AAAA", "CNAME", "MX", "PTR", "TXT", "TLSA"]
 
@@ -39,7 +41,8 @@ class DnsAnswer:
 
     Attributes:
         records: Empty unless ``found`` is ``RECORDS``. ``A`` and ``AAAA`` are IP addresses as text; ``CNAME`` and
-            ``PTR`` names in lower case without the last dot; ``MX`` pairs of preference and name; ``TXT`` tuples of
+            ``PTR`` names in lower case without the last dot; ``MX`` pairs of preference and name, which is
+            empty for a null MX (RFC 7505); ``TXT`` tuples of
             the strings as bytes; ``TLSA`` tuples of usage, selector, matching type and data.
         secure: A resolver that the operator trusts says that DNSSEC proved it (AD, RFC 4035 §3.2.3).
         reason: Why it failed.
@@ -49,6 +52,19 @@ class DnsAnswer:
     records: tuple[Any, ...] = ()
     secure: bool = False
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Located(Generic[T]):
+    """Mail hosts, or addresses.
+
+    Attributes:
+        secure: A resolver that the operator trusts says that DNSSEC proved every answer they come from, absence of
+            records included.
+    """
+
+    found: tuple[T, ...]
+    secure: bool = False
 
 
 Ask = Callable[[Question], Awaitable[DnsAnswer]]

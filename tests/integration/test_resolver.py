@@ -361,7 +361,7 @@ async def test_hosts_file_takes_no_part_in_questions(server: DnsServer, tmp_path
 
 async def test_cache_is_bounded(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache holds no more than its size; what was used longest ago goes first."""
-    monkeypatch.setattr("mtaq.dns.resolver.CACHE_SIZE", 2)
+    monkeypatch.setattr("mtaq.dns.answers.CACHE_SIZE", 2)
     asking = resolver(server, min_ttl_s=60)
     for name in ("a.test", "b.test", "a.test", "c.test", "a.test", "b.test"):
         with pytest.raises(NoSuchDomain):

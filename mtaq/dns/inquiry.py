@@ -1,0 +1,35 @@
+"""The questions of one check: until when, and how many at a time?
+
+A check of hostile mail asks what its sender likes. It gets its answers within its time or none, and never has more
+than a few questions among those of everybody else. How many it may ask altogether is ``mailauth.asking``'s to count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mtaq.model.dns import Ask, DnsAnswer, Found, Question
+
+#: Questions of one check at a time.
+AT_ONCE = 4
+
+
+class Inquiry:
+    """Bounds *ask*; its own ``ask`` is what the check is given.
+
+    Args:
+        timeout_s: For all questions together, from now on.
+    """
+
+    def __init__(self, ask: Ask, *, timeout_s: float, at_once: int = AT_ONCE) -> None:
+        self._ask = ask
+        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._slots = asyncio.Semaphore(at_once)
+
+    async def ask(self, question: Question) -> DnsAnswer:
+        """Return the answer to *question*, or ``FAILED`` when the time is over."""
+        try:
+            async with asyncio.timeout_at(self._deadline), self._slots:
+                return await self._ask(question)
+        except TimeoutError:
+            return DnsAnswer(Found.FAILED, reason="no answer in time")
