@@ -71,6 +71,7 @@ def resolver_for(settings: Settings) -> CachingResolver:
             attempts=dns.dns_attempts,
             capacity=dns.dns_capacity,
             rotate=dns.dns_rotate,
+            trust_ad=dns.dns_trust_ad,
         )
     )
 

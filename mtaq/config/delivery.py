@@ -107,3 +107,7 @@ class DnsOptions:
     dns_attempts: int = option(integer(1, 100), "5", doc="Queries sent before a look-up fails.")
     dns_capacity: int = option(integer(1, 100_000), "100", doc="Look-ups in flight at once, per process.")
     dns_rotate: bool = option(boolean, "true", doc="Spread queries over the name servers.")
+    dns_trust_ad: bool = option(
+        boolean, "false", rfc="RFC 6840 §5.8",
+        doc="Believe the name servers when they say that DNSSEC proved an answer. DANE needs it. Right only for "
+            "validating resolvers of your own, over a path that nobody else can write to: best on this host.")
