@@ -3,13 +3,13 @@
 Zones have the form of the shared vectors: ``{"a.test": {"MX": [[10, "mx.a.test"]], "A": ["127.0.0.1"]}}``, where a
 word stands in place of a list of records, or of a whole name: ``SERVFAIL``, ``REFUSED``, ``FORMERR``, ``NXDOMAIN``,
 ``NODATA``, ``SILENT`` (no answer at all). A name that is not listed, and has none below it, is NXDOMAIN.
-Zones may be changed while the server runs.
+Zones may be changed while the server runs. What does not fit into the datagram that the question allows is truncated.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +22,8 @@ import dns.rdatatype
 import dns.rrset
 
 Zones = MutableMapping[str, Any]
+Wire = Callable[[bytes], Sequence[bytes]]
+"""Makes the octets of any number of answers from those of a question."""
 
 
 class Query(NamedTuple):
@@ -41,6 +43,12 @@ class DnsServer(asyncio.DatagramProtocol):
         forged: Names before whose true answer comes one with a wrong id and another with a wrong question.
         without_edns: Answer FORMERR to EDNS, as old servers do.
         lame: Refer to others instead of answering.
+        secure: Names that DNSSEC proves: their answers have AD when the question has (RFC 6840 §5.7).
+        follows_aliases: Add what an alias leads to; else the answer is the alias alone.
+        elsewhere: Names before whose true answer comes another from another port.
+        wire: Names whose answers are these octets, whatever they are, over UDP and TCP.
+        tcp: What happens to connections: ``answers``, ``stalls``, or is ``cut`` within the answer.
+        flags: Those of the last question.
         gate: When clear, answers wait until it is set.
     """
 
@@ -55,6 +63,12 @@ class DnsServer(asyncio.DatagramProtocol):
         self.forged: set[str] = set()
         self.without_edns = False
         self.lame = False
+        self.secure: set[str] = set()
+        self.follows_aliases = True
+        self.elsewhere: set[str] = set()
+        self.wire: dict[str, Wire] = {}
+        self.tcp = "answers"
+        self.flags = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,35 +113,64 @@ class DnsServer(asyncio.DatagramProtocol):
         query = dns.message.from_wire(data)
         response = self._respond(query, "udp")
         await self.gate.wait()
-        if response is None:
-            return
         name = _name_of(query)
+        if name in self.elsewhere:
+            await self._answer_elsewhere(query, peer)
         if name in self.forged:
             for forgery in self._forgeries(query):
                 self._udp.sendto(forgery, peer)
-        if name in self.truncated:
-            response.answer.clear()
-            response.flags |= dns.flags.TC
-        self._udp.sendto(response.to_wire(max_size=65_535), peer)
+        for wire in self._wires(data, query, response, most=query.payload if query.edns >= 0 else 512):
+            self._udp.sendto(wire, peer)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            size = int.from_bytes(await reader.readexactly(2), "big")
-            response = self._respond(dns.message.from_wire(await reader.readexactly(size)), "tcp")
+            data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            query = dns.message.from_wire(data)
+            response = self._respond(query, "tcp")
             await self.gate.wait()
-            if response is not None:
-                wire = response.to_wire(max_size=65_535)
-                writer.write(len(wire).to_bytes(2, "big") + wire)
+            if self.tcp == "stalls":
+                await reader.read()
+            for wire in self._wires(data, query, response, most=65_535):
+                whole = len(wire).to_bytes(2, "big") + wire
+                writer.write(whole[:-1] if self.tcp == "cut" else whole)
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
 
+    def refuse_tcp(self) -> None:
+        """Close the TCP port."""
+        self._server.close()
+
+    def _wires(
+        self, data: bytes, query: dns.message.Message, response: dns.message.Message | None, *, most: int
+    ) -> Sequence[bytes]:
+        name = _name_of(query)
+        if name in self.wire:
+            return self.wire[name](data)
+        if response is None:
+            return []
+        wire = response.to_wire(max_size=65_535)
+        if most < 65_535 and (name in self.truncated or len(wire) > most):
+            response.answer.clear()
+            response.flags |= dns.flags.TC
+            wire = response.to_wire(max_size=65_535)
+        return [wire]
+
+    async def _answer_elsewhere(self, query: dns.message.Message, peer: tuple[str | Any, int]) -> None:
+        loop = asyncio.get_running_loop()
+        other, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=(self.host, 0))
+        other.sendto(dns.message.make_response(query, recursion_available=True).to_wire(), peer)
+        other.close()
+
     def _respond(self, query: dns.message.Message, transport: str) -> dns.message.Message | None:
         name, kind = _name_of(query), dns.rdatatype.to_text(query.question[0].rdtype)
         self.queries.append(Query(name, kind, transport))
+        self.flags = query.flags
         response = dns.message.make_response(query, recursion_available=not self.lame)
+        if name in self.secure and query.flags & dns.flags.AD:
+            response.flags |= dns.flags.AD
         if self.without_edns and query.edns >= 0:
             response.use_edns(False)
             response.set_rcode(dns.rcode.FORMERR)
@@ -142,6 +185,8 @@ class DnsServer(asyncio.DatagramProtocol):
             records = entry if isinstance(entry, str) else entry.get(kind, "NODATA")
             if isinstance(entry, Mapping) and "CNAME" in entry and kind != "CNAME":
                 response.answer.append(self._rrset(name, "CNAME", entry["CNAME"]))
+                if not self.follows_aliases:
+                    return response
                 name = str(entry["CNAME"][0]).rstrip(".").lower()
                 continue
             if not isinstance(records, str):
@@ -184,9 +229,14 @@ def _name_of(query: dns.message.Message) -> str:
 
 def _record_text(kind: str, record: Any) -> str:
     if kind == "TXT":
-        parts = [record] if isinstance(record, str) else record
-        return " ".join('"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"' for part in parts)
+        parts = [record] if isinstance(record, (str, bytes)) else record
+        return " ".join(_quoted(part if isinstance(part, bytes) else part.encode()) for part in parts)
     words = [str(word) for word in record] if isinstance(record, (list, tuple)) else [str(record)]
     if kind in ("MX", "CNAME", "PTR", "NS"):
         words[-1] = words[-1].rstrip(".") + "."
     return " ".join(words)
+
+
+def _quoted(octets: bytes) -> str:
+    """Return *octets* as a string of a zone file (RFC 1035 §5.1)."""
+    return '"' + "".join(chr(o) if 32 <= o < 127 and o not in b'"\\' else f"\\{o:03d}" for o in octets) + '"'
