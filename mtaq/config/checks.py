@@ -111,11 +111,12 @@ def check_queues(draft: Draft, findings: Findings) -> None:
     """Nothing that mtaq publishes about a message goes back into the outbox as a message."""
     queues = draft.settings.queues
     ladder = f"{queues.rabbitmq_outbox}.delay."
+    accepted = (queues.rabbitmq_inbox, queues.rabbitmq_local, queues.rabbitmq_reports)
     for key in (*_MAY_BE_OUTBOX, *_NEVER_OUTBOX):
         name = getattr(queues, key.replace("-", "_")) or ""
         if name == queues.rabbitmq_outbox and key in _NEVER_OUTBOX:
             draft.blame(findings, "is the outbox, which would deliver it again; expected another queue", key)
-        elif name and key == "rabbitmq-refused" and name in (queues.rabbitmq_inbox, queues.rabbitmq_local):
+        elif name and key == "rabbitmq-refused" and name in accepted:
             draft.blame(findings, "also takes accepted mail; expected a queue for what was refused alone", key)
         elif name.startswith(ladder):
             draft.blame(findings, f"{ladder}* are the outbox's delay queues; expected another name", key)
@@ -129,6 +130,16 @@ def check_queue_type(draft: Draft, findings: Findings) -> None:
         draft.blame(findings, problem, "rabbitmq-durable", "rabbitmq-type")
 
 
+def check_smarthost(draft: Draft, findings: Findings) -> None:
+    """A user has a password, and a host to log in at."""
+    deliver = draft.settings.deliver
+    if (deliver.smarthost_username is None) != (deliver.smarthost_password is None):
+        problem = "a login takes both; expected smarthost-username and smarthost-password, or neither"
+        draft.blame(findings, problem, "smarthost-password", "smarthost-username")
+    elif deliver.smarthost_username is not None and deliver.smarthost is None:
+        draft.blame(findings, "there is no smarthost to log in at; expected smarthost as well", "smarthost-username")
+
+
 def check_attempt_timeout(draft: Draft, findings: Findings) -> None:
     """RabbitMQ closes the channel of who holds a message for 30 minutes, as it is installed."""
     entry = draft.entries.get("delivery-attempt-timeout")
@@ -139,7 +150,8 @@ def check_attempt_timeout(draft: Draft, findings: Findings) -> None:
 
 _MAY_BE_OUTBOX = ("rabbitmq-inbox", "rabbitmq-local")
 _NEVER_OUTBOX = (
-    "rabbitmq-refused", "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure", "rabbitmq-retry", "rabbitmq-dead",
+    "rabbitmq-reports", "rabbitmq-refused", "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure",
+    "rabbitmq-retry", "rabbitmq-dead",
 )  # fmt: skip
 _QUEUES = ("rabbitmq-outbox", *_MAY_BE_OUTBOX, *_NEVER_OUTBOX)
 
@@ -171,6 +183,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = 
     (_QUEUES, check_queues),
     (("smtp-connections", "smtp-connections-in", "smtp-connections-out"), check_connections),
     (("rabbitmq-type", "rabbitmq-durable"), check_queue_type),
+    (("smarthost", "smarthost-username", "smarthost-password"), check_smarthost),
     (("delivery-attempt-timeout",), check_attempt_timeout),
 )
 """The keys a check needs, and the check."""

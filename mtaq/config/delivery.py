@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +13,11 @@ from mtaq.config.values import (
     DeliveryTimeouts,
     boolean,
     choice,
+    credential,
     delivery_timeouts,
     exact_seconds,
     integer,
+    mask_all,
     optional,
     seconds,
     seconds_list,
@@ -22,6 +25,7 @@ from mtaq.config.values import (
 )
 
 Security = Literal["optional", "opportunistic", "required", "verified"]
+_security: Callable[[str], Security] = choice("optional", "opportunistic", "required", "verified")
 
 
 # One option is one paragraph here; the formatter would give every argument a line. option() stands for a field.
@@ -45,9 +49,19 @@ class DeliverOptions:
         optional(host), "", reload=True, example="relay.example.com",
         doc="Host that gets everything instead of the recipients' MX hosts.")
     smarthost_port: int = option(port, "25", reload=True, doc="Port of the smarthost.")
+    smarthost_username: str | None = option(
+        optional(credential), "", reload=True, rfc="RFC 4954", example="mtaq",
+        doc="User to log in as at the smarthost, by PLAIN or LOGIN and by TLS only.")
+    smarthost_password: str | None = option(
+        optional(credential), "", reload=True, secret=mask_all, example="change-me",
+        doc="Its password; `MTAQ_SMARTHOST_PASSWORD_FILE` names a file that holds it.")
+    smarthost_security: Security | None = option(
+        optional(_security), "", words="that of the message",
+        reload=True, rfc="RFC 3207", example="verified",
+        doc="As `delivery-security`, for the smarthost; with a login it is `required` at least.")
     delivery_port: int = option(port, "25", reload=True, doc="Port of the recipients' MX hosts.")
     delivery_security: Security = option(
-        choice("optional", "opportunistic", "required", "verified"), "opportunistic", reload=True,
+        _security, "opportunistic", reload=True,
         rfc="RFC 3207, RFC 7435",
         doc="`optional` does without STARTTLS. `opportunistic` uses it where it is offered, without verifying; "
             "a broken handshake is retried in plain text. `required` never sends in plain text. "

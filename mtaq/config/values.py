@@ -105,6 +105,18 @@ def optional(parser: Callable[[str], T]) -> Callable[[str], T | None]:
     return parse
 
 
+def credential(text: str) -> str:
+    """A user name or a password, without control characters."""
+    if not text.isprintable():
+        raise ValueError("there are control characters in it; expected a text without")
+    return text
+
+
+def mask_all(text: str) -> str:
+    """Hide a text; that there is none may be seen."""
+    return "***" if text else ""
+
+
 def absolute_path(text: str) -> str:
     """A path from the root, so that it means the same wherever the program is started."""
     if not text.startswith("/"):

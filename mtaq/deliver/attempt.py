@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from mtaq.config import DeliverOptions
+from mtaq.config import DeliverOptions, Security
 from mtaq.deliver.dispatch import Dispatcher
 from mtaq.deliver.egress import choose_sources
 from mtaq.deliver.ending import Ending, HostFailure
@@ -18,6 +18,16 @@ from mtaq.deliver.route import Route, Router
 from mtaq.model.message import OutboxMessage
 from mtaq.smtp.client_commands import Transaction
 from mtaq.telemetry.events import EventLog
+
+
+def demanded_security(message: OutboxMessage, route: Route, options: DeliverOptions) -> Security:
+    """Return what *message* demands of a connection on *route*."""
+    if message.requiretls:
+        return "verified"  # RFC 8689 §4.2.1: TLS, with a certificate that proves the host
+    security = route.security or message.security or options.delivery_security
+    if route.login is not None and security in ("optional", "opportunistic"):
+        return "required"  # RFC 4954 §4: no password in clear
+    return security
 
 
 class Attempts:
@@ -91,8 +101,7 @@ class Attempts:
     ) -> Ending:
         """Try *sources* in turn while they cannot be used; a wrong address family is not ``bind``/``error``."""
         unusable: list[Ending] = []
-        # RFC 8689 §4.2.1: TLS, with a certificate that proves the host.
-        security = "verified" if message.requiretls else message.security or self.options.delivery_security
+        security = demanded_security(message, route, self.options)
         for source in sources:
             ending = await self._dispatcher.deliver(
                 transaction, route, source=source, security=security, deadline=deadline

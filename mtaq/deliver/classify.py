@@ -110,6 +110,7 @@ def _result(ending: Ending, attempt: Attempt, now: datetime, given_up: str) -> R
             "cipher": peer.cipher,
             "certificate": peer.certificate,
             "tls_policy": peer.tls_policy,
+            "authentication": peer.authentication,
             "messages": peer.messages,
             "sent_connection": peer.sent_connection,
             "sent_data": peer.sent_data,
@@ -138,6 +139,8 @@ def category(ending: Ending) -> str | None:
         return "network" if ending.result == "timeout" else "bad-domain"
     if ending.state == "starttls":
         return "tls"
+    if ending.state == "auth":
+        return "auth"
     if ending.state == "process":
         return "bad-mailbox" if ending.result == "invalid" else "other"
     if ending.code is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from dataclasses import replace
 from typing import Any
 
 from mtaq.config import DeliveryTimeouts
@@ -61,6 +62,11 @@ class Connection:
         """Did the host announce STARTTLS?"""
         return self._session.extensions.starttls
 
+    @property
+    def is_secure(self) -> bool:
+        """Is it inside TLS?"""
+        return self._stream.tls is not None
+
     async def greet(self, deadline: float) -> None:
         """
         Wait for the greeting and say EHLO.
@@ -104,6 +110,25 @@ class Connection:
         self._session.tls_started()
         await self.greet(deadline)
         return True
+
+    async def log_in(self, user: str, password: str, deadline: float) -> None:
+        """
+        Log in (RFC 4954); the caller sees to it that nobody listens.
+
+        Raises:
+            HostFailure: Not accepted. Transient, whatever was answered: credentials are the operator's to mend, and no
+                reason to return mail.
+        """
+        if not self._session.log_in(user, password):
+            text = "the mail host offers no way to log in that is known here (PLAIN, LOGIN)"
+            ending = Ending(state="auth", result="error", status="4.7.0", description=text, peer=self._peer())
+            raise HostFailure(ending)
+        await self._or_host_failure(deadline)
+        reply = self._session.login_answer
+        assert reply is not None, "without an error the login has been answered"
+        if reply.code >= 300:
+            raise HostFailure(replace(answered("auth", reply, self._peer()), final=False))
+        self._facts = self._facts._replace(authentication=self._session.mechanism)
 
     def _note_tls(self, context: ssl.SSLContext) -> None:
         tls = self._stream.tls

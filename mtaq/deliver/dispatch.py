@@ -1,12 +1,12 @@
 """Who goes first, over which connection? Ready queues, and the connections that work them off.
 
-There is one ready queue for each (site, source, security); its connections take the next job when they are done with
-one. Connections are opened while jobs wait: one at first, then as many at a time as are open already, up to the cap
-of the site. They are closed when idle, used up, or when another queue of a full site has none. When no connection can
-be opened and none is open, everything that waits in that queue ends the same way: a dead host costs one time-out, not
-one for each message. Each connection has a slot of the instance from before it is opened until it is closed; without
-one it waits, and mail that got no connection in its time goes back to the outbox as it was. Surprises end the job they
-meet with that exception, never the dispatcher.
+There is one ready queue for each (site, source, security, login); its connections take the next job when they are done
+with one. Connections are opened while jobs wait: one at first, then as many at a time as are open already, up to the
+cap of the site. They are closed when idle, used up, or when another queue of a full site has none. When no connection
+can be opened and none is open, everything that waits in that queue ends the same way: a dead host costs one time-out,
+not one for each message. Each connection has a slot of the instance from before it is opened until it is closed;
+without one it waits, and mail that got no connection in its time goes back to the outbox as it was. Surprises end the
+job they meet with that exception, never the dispatcher.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mtaq.deliver.connection import Connection
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.opening import Opener
 from mtaq.deliver.ports import Slots
-from mtaq.deliver.route import Route
+from mtaq.deliver.route import Login, Route
 from mtaq.deliver.slots import SlotQueue
 from mtaq.smtp.client_commands import Transaction
 from mtaq.telemetry.metrics import gauge
@@ -62,7 +62,7 @@ class _Site:
 
     name: str
     connections: int = 0
-    pools: dict[tuple[str | None, Security, int], _Pool] = field(default_factory=dict)
+    pools: dict[tuple[str | None, Security, int, Login | None], _Pool] = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)
@@ -158,7 +158,7 @@ class Dispatcher:
         site = self._sites.get(route.site)
         if site is None:
             site = self._sites[route.site] = _Site(route.site)
-        key = (source, security, route.port)
+        key = (source, security, route.port, route.login)
         pool = site.pools.get(key)
         if pool is None:
             pool = site.pools[key] = _Pool(site, route, source, security)

@@ -26,6 +26,7 @@ class PeerFacts(NamedTuple):
         tls_policy: What was asked for: ``none``, ``opportunistic``, ``required``, ``verified``.
         cipher: ``None`` in clear.
         certificate: ``None`` in clear.
+        authentication: Mechanism of our login there; ``None`` without one.
         dsn: It announced DSN.
         messages: Transactions on this connection, this one included.
         sent_connection: Bytes sent on it so far.
@@ -39,6 +40,7 @@ class PeerFacts(NamedTuple):
     tls_policy: str | None = None
     cipher: Mapping[str, Any] | None = None
     certificate: Mapping[str, Any] | None = None
+    authentication: str | None = None
     dsn: bool | None = None
     messages: int | None = None
     sent_connection: int | None = None

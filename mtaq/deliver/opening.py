@@ -1,7 +1,8 @@
 """Opens a connection to a site: tries its addresses in turn until one has taken our EHLO, with TLS where asked for.
 
 The next address follows on no connection, no greeting, or any refusal up to EHLO. TLS under ``opportunistic`` that
-breaks is tried once more without, on a new connection (RFC 7435 §3); ``required`` and ``verified`` never go in clear.
+breaks is tried once more without, on a new connection (RFC 7435 §3); ``required`` and ``verified`` never go in clear,
+and neither does a password.
 Raises ``HostFailure`` when nothing is left, with the last transient ending where there was one: one host's final
 "no" is not the site's while another could not be asked.
 """
@@ -14,8 +15,9 @@ from collections.abc import Callable
 from mtaq.config import DeliverOptions, Security
 from mtaq.deliver.connection import Connection
 from mtaq.deliver.ending import Ending, HostFailure, PeerFacts
+from mtaq.deliver.offline import OfflineAddresses
 from mtaq.deliver.ports import Connect, SourceUnusable, Surroundings
-from mtaq.deliver.route import Route, Router, Target, is_ip
+from mtaq.deliver.route import Login, Route, Router, Target, is_ip
 from mtaq.smtp.client_session import ClientSession
 
 
@@ -35,6 +37,7 @@ class Opener:
         surroundings: Surroundings,
         ehlo_name: Callable[[str | None], str],
         now: Callable[[], float],
+        offline: OfflineAddresses,
     ) -> None:
         self.options = options
         self._router = router
@@ -42,6 +45,7 @@ class Opener:
         self._surroundings = surroundings
         self._ehlo_name = ehlo_name
         self._now = now
+        self._offline = offline
 
     async def open(self, route: Route, source: str | None, security: Security) -> Connection:
         """
@@ -59,18 +63,43 @@ class Opener:
         fitting = [target for target in targets if source is None or _family(target.address) == _family(source)]
         if not fitting:
             raise HostFailure(_wrong_family(route, source))
+        fitting = self._offline.online(fitting, source)
+        if not fitting:
+            raise HostFailure(_all_offline(route))
         deadline = self._now() + self.options.delivery_attempt_timeout
         failures: list[Ending] = []
         for target in fitting:
             try:
-                return await self._open_one(target, source, security, deadline)
+                return await self._open_one(target, source, security, route.login, deadline)
             except HostFailure as failure:
                 failures.append(failure.ending)
+                if _is_silence(failure.ending):
+                    self._offline.failed(source, target, failure.ending.description)
                 if failure.ending.next_source or self._now() >= deadline:
                     break
         raise HostFailure(next((ending for ending in reversed(failures) if not ending.final), failures[-1]))
 
-    async def _open_one(self, target: Target, source: str | None, security: Security, deadline: float) -> Connection:
+    async def _open_one(
+        self, target: Target, source: str | None, security: Security, login: Login | None, deadline: float
+    ) -> Connection:
+        connection = await self._greeted_securely(target, source, security, deadline)
+        if login is None:
+            return connection
+        try:
+            if not connection.is_secure:
+                raise HostFailure(_no_tls(target))
+            await connection.log_in(login.user, login.password, deadline)
+        except HostFailure:
+            await connection.close()
+            raise
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    async def _greeted_securely(
+        self, target: Target, source: str | None, security: Security, deadline: float
+    ) -> Connection:
         connection = await self._greeted(target, source, security, deadline)
         if security == "optional":
             return connection
@@ -109,6 +138,7 @@ class Opener:
         except BaseException:
             connection.abort()
             raise
+        self._offline.succeeded(source, target)
         return connection
 
     async def _connected(self, target: Target, source: str | None, security: Security, deadline: float) -> Connection:
@@ -128,6 +158,18 @@ class Opener:
 
 def _family(ip: str) -> int:
     return 6 if ":" in ip else 4
+
+
+def _is_silence(ending: Ending) -> bool:
+    """Was there no connection, or one without a greeting?"""
+    return (
+        ending.state in ("connect", "intro") and ending.code is None and ending.result in ("error", "timeout", "lost")
+    )
+
+
+def _all_offline(route: Route) -> Ending:
+    text = f"every mail host of {route.site} refused connections or was silent again and again; tried again later"
+    return Ending(state="connect", result="error", status="4.4.1", description=text)
 
 
 def _not_connected(error: OSError, facts: PeerFacts) -> Ending:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
-from mtaq.config import DeliverOptions
+from mtaq.config import DeliverOptions, Security
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.ports import MailHost, Resolver, Surroundings
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
@@ -29,6 +29,14 @@ _Located = tuple[MailHost, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """User and password at a smarthost (RFC 4954)."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """The way to one site.
 
@@ -37,12 +45,16 @@ class Route:
         hosts: By preference.
         port: At all of them.
         named: The operator named the host: any address of it is allowed.
+        login: Who we are there; ``None`` without a login.
+        security: What is demanded there, whatever the message says; ``None`` for nothing of its own.
     """
 
     site: str
     hosts: tuple[MailHost, ...]
     port: int
     named: bool = False
+    login: Login | None = None
+    security: Security | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +91,16 @@ class Router:
             HostFailure: It has no mail host, or DNS was silent.
         """
         options = self.options
+        if smarthost is None and options.smarthost is not None:
+            smarthost = Smarthost(
+                hostname=options.smarthost,
+                port=options.smarthost_port,
+                username=options.smarthost_username,
+                password=options.smarthost_password,
+                security=options.smarthost_security,
+            )
         if smarthost is not None:
-            return Route(smarthost.hostname, (MailHost(0, smarthost.hostname),), smarthost.port, named=True)
-        if options.smarthost is not None:
-            return Route(options.smarthost, (MailHost(0, options.smarthost),), options.smarthost_port, named=True)
+            return _to_smarthost(smarthost)
         if options.smtp_sink_address is not None:
             return Route(domain, (), options.delivery_port)
         if domain.startswith("["):
@@ -156,6 +174,14 @@ class Router:
             self._rng.shuffle(equal)
             targets += [Target(host.name, ip, route.port) for host, addresses in equal for ip in addresses]
         return targets[:MAX_TARGETS]
+
+
+def _to_smarthost(smarthost: Smarthost) -> Route:
+    login = None
+    if smarthost.username is not None and smarthost.password is not None:
+        login = Login(smarthost.username, smarthost.password)
+    host, security = smarthost.hostname, smarthost.security
+    return Route(host, (MailHost(0, host),), smarthost.port, named=True, login=login, security=security)
 
 
 def is_ip(text: str) -> bool:

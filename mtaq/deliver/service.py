@@ -19,6 +19,7 @@ from mtaq.deliver.classify import Attempt, judge
 from mtaq.deliver.dispatch import Dispatcher, Stopped
 from mtaq.deliver.ending import Ending
 from mtaq.deliver.intake import REDELIVERED_HEADER, key_of, must_ask_journal, understand
+from mtaq.deliver.offline import OfflineAddresses
 from mtaq.deliver.opening import Opener
 from mtaq.deliver.ports import (
     Claims,
@@ -34,7 +35,7 @@ from mtaq.deliver.ports import (
 )
 from mtaq.deliver.report import Reporter
 from mtaq.deliver.results import Results, Work, make_entry
-from mtaq.deliver.route import Router
+from mtaq.deliver.route import Router, Target
 from mtaq.deliver.schedule import Turn, turn_of
 from mtaq.model.errors import BadMessage
 from mtaq.model.message import OutboxMessage
@@ -110,6 +111,7 @@ class DeliveryService:
             surroundings=surroundings,
             ehlo_name=names.ehlo_name,
             now=self._loop.time,
+            offline=OfflineAddresses(now=self._loop.time, tell=self._tell_offline),
         )
         self._dispatcher = Dispatcher(options, opener=self._opener, slots=slots, tell_full=events.delivery_waiting)
         self._attempts = Attempts(options, router=self._router, dispatcher=self._dispatcher, events=events, rng=rng)
@@ -145,6 +147,11 @@ class DeliveryService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _tell_offline(self, source: str | None, target: Target, reason: str) -> None:
+        self._events.delivery_host_offline(
+            mx_host=target.host, remote_ip=target.address, egress_source=source, reason=reason
+        )
 
     def _take(self, consumed: Consumed) -> None:
         """Called by the broker's adapter: losing the broker must not cut off what begins here."""

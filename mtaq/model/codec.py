@@ -37,6 +37,11 @@ CONTENT_PROPERTIES = ("mime", "mime-base64")
 _BODIES: tuple[str, ...] = get_args(Body)
 _SECURITIES: tuple[str, ...] = get_args(Security)
 
+#: Longest user name and password for a smarthost, in characters.
+MAX_CREDENTIAL = 512
+#: What a result shows in the place of a password.
+_MASK = "***"
+
 #: More content than this becomes JSON a piece at a time: a string takes four bytes for each of its characters when one
 #: of them is an emoji.
 _PIECE_BYTES = 2**20
@@ -246,6 +251,8 @@ def decode_outbox(body: bytes) -> OutboxMessage:
         max_attempts=_count(properties, "maxattempts"),
         retries_s=_retries(properties),
         ips=_texts(properties, "ips"),
+        pool=_typed(properties, "pool", str, "") or None,
+        tags=_tags(properties),
         local_ip=local_ip if isinstance(local_ip, str) else None,
         body=_word(properties, "body", _BODIES),
         smtputf8=_typed(properties, "smtputf8", bool, False),
@@ -270,6 +277,8 @@ def encode_result(
 ) -> bytes:
     """Return the result JSON: the original object without its content (unless ``keepmime``), with ``results[]``."""
     properties = {**message.properties, "results": list(results)}
+    if message.smarthost is not None and message.smarthost.password is not None:
+        properties["smarthost"] = {**properties["smarthost"], "password": _MASK}
     if extracted is not None:
         properties["extracted"] = extracted
     if message.keep_content:
@@ -347,6 +356,11 @@ def _texts(properties: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _tags(properties: Mapping[str, Any]) -> tuple[str, ...]:
+    values = properties.get("tags")
+    return tuple(value for value in values if isinstance(value, str)) if isinstance(values, list) else ()
+
+
 def _smarthost(properties: Mapping[str, Any]) -> Smarthost | None:
     named = _typed(properties, "smarthost", dict, None)
     if named is None:
@@ -356,10 +370,26 @@ def _smarthost(properties: Mapping[str, Any]) -> Smarthost | None:
         raise BadMessage("smarthost.hostname: the name or IP address of a host is expected")
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise BadMessage("smarthost.port: a number from 1 to 65535 is expected")
-    for name in ("username", "password", "security"):
-        if named.get(name) is not None:  # sent in another way than asked for, it might be seen by strangers
-            raise BadMessage(f"smarthost.{name}: not supported; logging in at a smarthost is not possible yet")
-    return Smarthost(hostname=hostname.lower().rstrip("."), port=port)
+    username, password = _credential(named, "username"), _credential(named, "password")
+    if (username is None) != (password is None):
+        raise BadMessage("smarthost: username and password go together")
+    try:
+        security = _word(named, "security", _SECURITIES)
+    except BadMessage as error:
+        raise BadMessage(f"smarthost.{error}") from error
+    return Smarthost(
+        hostname=hostname.lower().rstrip("."), port=port, username=username, password=password, security=security
+    )
+
+
+def _credential(named: Mapping[str, Any], name: str) -> str | None:
+    value = named.get(name)
+    if value is None:
+        return None
+    # RFC 4616 §2: no NUL; and nothing that could end a line of a log.
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MAX_CREDENTIAL:
+        raise BadMessage(f"smarthost.{name}: a text without control characters is expected")
+    return value
 
 
 _is_host = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,253}[A-Za-z0-9_.])?").fullmatch

@@ -128,10 +128,19 @@ class InboxRecipient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Smarthost:
-    """Where one message goes instead of its recipient's mail hosts."""
+    """Where a message goes instead of its recipient's mail hosts.
+
+    Attributes:
+        username: For a login (RFC 4954); ``None`` for none.
+        password: Likewise. Secret.
+        security: What is demanded there; ``None`` for what holds otherwise.
+    """
 
     hostname: str
     port: int = 25
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    security: Security | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +159,8 @@ class OutboxMessage:
         max_attempts: ``None`` for what the configuration says; 0 is unlimited.
         retries_s: Seconds after the first, second … failure; ``None`` for the configuration's.
         ips: Source addresses asked for.
+        pool: Name of the set of source addresses asked for, when there are no ``ips``.
+        tags: Words of the sender's.
         local_ip: Address the message was accepted on (``connection.local-ip``), or ``None``.
         body: ``binarymime`` content goes out by BDAT only, and its line ends are its own.
         queues: ``queues``: a name, or ``None`` for off; what is absent is as configured.
@@ -169,6 +180,8 @@ class OutboxMessage:
     max_attempts: int | None = None
     retries_s: tuple[int, ...] | None = None
     ips: tuple[str, ...] = ()
+    pool: str | None = None
+    tags: tuple[str, ...] = ()
     local_ip: str | None = None
     body: Body | None = None
     smtputf8: bool = False

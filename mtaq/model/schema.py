@@ -32,8 +32,9 @@ from mtaq.model.schema_forms import (
     words,
 )
 from mtaq.model.schema_inbox import CONTENT, DSN, EXTRACTED, INBOX
+from mtaq.model.schema_report import REPORTS
 
-Kind = Literal["inbox", "outbox", "result"]
+Kind = Literal["inbox", "outbox", "result", "report"]
 
 CATEGORIES = (
     "bad-mailbox", "bad-domain", "policy", "spam", "reputation", "quota", "content", "greylist", "rate", "network",
@@ -136,6 +137,9 @@ _ORDERS = (
         properties=(
             Property("hostname", TEXT, "Its name or IP address.", required=True),
             Property("port", {"type": "integer", "minimum": 1, "maximum": 65535}, "Its port; 25 when left out."),
+            Property("username", TEXT, "Log in as this user; only by TLS."),
+            Property("password", TEXT, "Its password; a result shows `***` instead."),
+            Property("security", words(get_args(Security)), "Encryption demanded there; with a login TLS always is."),
         ),
     ),
     Property(
@@ -170,23 +174,29 @@ RESULT: tuple[Property, ...] = (
 )
 """What became of a message: the outbox message without its content, unless ``keepmime``."""
 
-TABLES: Mapping[Kind, tuple[Property, ...]] = {"inbox": INBOX, "outbox": OUTBOX, "result": RESULT}
+TABLES: Mapping[Kind, tuple[Property, ...]] = {"inbox": INBOX, "outbox": OUTBOX, "result": RESULT, "report": REPORTS}
 
 _TITLES: Mapping[Kind, str] = {
     "inbox": "A received message, as it stands in the inbox",
     "outbox": "A message to deliver, as the outbox takes it",
     "result": "The result of a message",
+    "report": "A report that came to a local address, as it stands in the reports queue",
 }
+
+
+_RECEIVED = ("inbox", "report")
+"""Written by reception: what is absent is left out."""
 
 
 def schema(kind: Kind) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a *kind* of message."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:mtaq:{kind}:v1"}
-    made = head | {"title": _TITLES[kind], "type": "object"} | _object(TABLES[kind], null_is_absent=kind != "inbox")
+    head |= {"title": _TITLES[kind], "type": "object"}
+    made = head | _object(TABLES[kind], null_is_absent=kind not in _RECEIVED)
     content = [
         {"required": [row.name], "properties": {row.name: {"type": "string"}}} for row in CONTENT
     ]  # null is none
-    return made if kind == "result" else made | {"oneOf" if kind == "inbox" else "anyOf": content}
+    return made if kind == "result" else made | {"oneOf" if kind in _RECEIVED else "anyOf": content}
 
 
 def render_schema(kind: Kind) -> str:

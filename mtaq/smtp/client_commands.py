@@ -8,14 +8,19 @@ become A-labels, and what has no such form is an ``objection``. Pure; the order 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mtaq.model.address import Address
 from mtaq.model.errors import LocalProtocolError
 from mtaq.model.message import Body
 from mtaq.model.reply import Reply, reply
 from mtaq.smtp.grammar import a_label_domain
+
+#: RFC 4954 §4: with AUTH in front of it a command line still has 512 octets at most.
+MAX_INITIAL_RESPONSE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,7 @@ class PeerExtensions:
     Attributes:
         size_bytes: Largest content; ``None`` when it named no limit (RFC 1870 §4).
         size: SIZE was announced, with or without a limit.
+        auth: SASL mechanisms for logging in (RFC 4954), in capitals.
     """
 
     pipelining: bool = False
@@ -58,6 +64,7 @@ class PeerExtensions:
     starttls: bool = False
     dsn: bool = False
     requiretls: bool = False
+    auth: frozenset[str] = frozenset()
 
 
 def parse_extensions(lines: Sequence[str]) -> PeerExtensions:
@@ -79,7 +86,28 @@ def parse_extensions(lines: Sequence[str]) -> PeerExtensions:
         starttls="STARTTLS" in keywords,
         dsn="DSN" in keywords,
         requiretls="REQUIRETLS" in keywords,
+        auth=frozenset(keywords.get("AUTH", "").upper().split()),
     )
+
+
+class LoginScript(NamedTuple):
+    """A login to be made: its mechanism, and its lines, of which each waits for the answer to the one before."""
+
+    mechanism: str
+    lines: tuple[bytes, ...]
+
+
+def login_script(user: str, password: str, peer: PeerExtensions) -> LoginScript | None:
+    """Return how to log in by PLAIN (RFC 4616) or else LOGIN; ``None`` when the server has neither."""
+    if "PLAIN" in peer.auth:
+        response = b64encode(f"\0{user}\0{password}".encode())
+        if len(response) <= MAX_INITIAL_RESPONSE:
+            return LoginScript("PLAIN", (b"AUTH PLAIN %b\r\n" % response,))
+        return LoginScript("PLAIN", (b"AUTH PLAIN\r\n", response + b"\r\n"))
+    if "LOGIN" in peer.auth:
+        answers = (b64encode(text.encode()) + b"\r\n" for text in (user, password))
+        return LoginScript("LOGIN", (b"AUTH LOGIN\r\n", *answers))
+    return None
 
 
 def objection(transaction: Transaction, peer: PeerExtensions) -> Reply | None:

@@ -5,8 +5,9 @@ A carrier sends ``data_to_send()`` until it is empty, then gives what it reads t
 server that leaves the protocol raises ``RemoteProtocolError``, and what was answered before that still stands. After
 any error, a 421 (RFC 5321 §3.8) or a refusal ``closing`` is true and the session takes no further transaction.
 
-RFC 5321 with PIPELINING (RFC 2920), CHUNKING (RFC 3030) and STARTTLS (RFC 3207). Whom to call, and whether TLS is
-needed, is ``mtaq.deliver``'s; the words of MAIL and RCPT are ``mtaq.smtp.client_commands``'.
+RFC 5321 with PIPELINING (RFC 2920), CHUNKING (RFC 3030), STARTTLS (RFC 3207) and AUTH (RFC 4954). Whom to call, and
+whether TLS is needed, for a password above all, is ``mtaq.deliver``'s; the words of MAIL, RCPT and AUTH are
+``mtaq.smtp.client_commands``'.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mtaq.smtp.client_commands import (
     Transaction,
     envelope_commands,
     goes_in_chunks,
+    login_script,
     objection,
     parse_extensions,
 )
@@ -64,6 +66,7 @@ _BANNER = _Step("banner", "banner", "intro")
 _EHLO = _Step("ehlo", "ehlo", "ehlo")
 _HELO = _Step("helo", "ehlo", "ehlo")
 _STARTTLS = _Step("starttls", "tls", "starttls")
+_AUTH = _Step("auth", "auth", "auth")
 _RSET = _Step("rset", "mail", "mailfrom")
 _MAIL = _Step("mail", "mail", "mailfrom")
 _RCPT = _Step("rcpt", "rcpt", "rcptto")
@@ -80,6 +83,8 @@ class ClientSession:
         banner_name: What the server calls itself in its greeting.
         refusal: Why the session did not open: the answer to the connection or to EHLO; ``None`` while it may.
         tls_answer: The answer to STARTTLS; ``None`` until it came.
+        login_answer: The answer that ended the login; ``None`` until it came.
+        mechanism: By which the login is made, or was; empty without one.
         answers: One per forward-path of the current transaction; ``None`` where none came.
         replies: How many replies have been taken so far.
         closing: Good for nothing more but ``quit``, if even that.
@@ -90,6 +95,8 @@ class ClientSession:
         self.banner_name = ""
         self.refusal: Answer | None = None
         self.tls_answer: Reply | None = None
+        self.login_answer: Reply | None = None
+        self.mechanism = ""
         self.answers: list[Answer | None] = []
         self.replies = 0
         self.closing = False
@@ -100,6 +107,7 @@ class ClientSession:
         self._at = _BANNER  # the step whose answer was looked at last
         self._faulty = False
         self._greeted = False
+        self._login_lines: deque[bytes] = deque()
         self._transaction: Transaction | None = None
         self._recipients_answered = 0
         self._in_chunks = False
@@ -186,6 +194,16 @@ class ClientSession:
         self._greeted = False
         self._say_hello()
 
+    def log_in(self, user: str, password: str) -> bool:
+        """Begin to log in, by a mechanism that the server announced, if there is one; ``login_answer`` tells."""
+        script = login_script(user, password, self.extensions)
+        if script is None:
+            return False
+        self.mechanism = script.mechanism
+        self._login_lines = deque(script.lines)
+        self._script.append((_AUTH, self._login_lines.popleft()))
+        return True
+
     def quit(self) -> None:
         """Take leave."""
         self.closing = True
@@ -246,7 +264,7 @@ class ClientSession:
             self._service_closes(answer)
             return
         step = self._awaited.popleft()
-        if 300 <= answer.code < 400 and step is not _DATA:
+        if 300 <= answer.code < 400 and step is not _DATA and step is not _AUTH:
             raise RemoteProtocolError(f"{answer.code} in answer to {step.name}")
         _TAKE[step.name](self, answer)
 
@@ -255,6 +273,8 @@ class ClientSession:
         step, state = self._awaited[0], self.state
         if step is _STARTTLS:
             self.tls_answer = answer
+        elif step is _AUTH:
+            self.login_answer = answer
         elif not self._greeted:
             self.refusal = Answer(state, answer)
         self._answer_open(state, answer)
@@ -296,6 +316,15 @@ class ClientSession:
 
     def _on_starttls(self, answer: Reply) -> None:
         self.tls_answer = answer
+
+    def _on_auth(self, answer: Reply) -> None:
+        if answer.code == 334 and self._login_lines:
+            self._script.append((_AUTH, self._login_lines.popleft()))
+        elif 300 <= answer.code < 400:
+            raise RemoteProtocolError(f"{answer.code} in answer to auth")
+        else:
+            self._login_lines.clear()
+            self.login_answer = answer
 
     def _on_quit(self, answer: Reply) -> None:
         self.closing = True
@@ -367,6 +396,7 @@ _TAKE: dict[str, Callable[[ClientSession, Reply], None]] = {
     "ehlo": ClientSession._on_ehlo,
     "helo": ClientSession._on_helo,
     "starttls": ClientSession._on_starttls,
+    "auth": ClientSession._on_auth,
     "rset": ClientSession._on_rset,
     "mail": ClientSession._on_mail,
     "rcpt": ClientSession._on_rcpt,

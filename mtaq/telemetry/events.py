@@ -80,6 +80,10 @@ class EventLog:
         """A mail transaction was refused."""
         self._emit(words.MESSAGE_REFUSED, fields)
 
+    def report_recognised(self, **fields: Unpack[Fields]) -> None:
+        """A message to a local address is a report."""
+        self._emit(words.REPORT_RECOGNISED, fields)
+
     def login_accepted(self, **fields: Unpack[Fields]) -> None:
         """A client logged in."""
         self._emit(words.LOGIN_ACCEPTED, fields)
@@ -131,6 +135,22 @@ class EventLog:
     def delivery_held(self, **fields: Unpack[Fields]) -> None:
         """The broker keeps refusing what follows from an attempt."""
         self._emit(words.DELIVERY_HELD, fields)
+
+    def delivery_host_offline(self, **fields: Unpack[Fields]) -> None:
+        """An address of a mail host is not tried for some minutes."""
+        self._emit(words.DELIVERY_HOST_OFFLINE, fields)
+
+    def delivery_parked(self, **fields: Unpack[Fields]) -> None:
+        """A message waits in the delay queues."""
+        self._emit(words.DELIVERY_PARKED, fields)
+
+    def delivery_throttled(self, **fields: Unpack[Fields]) -> None:
+        """Messages to a site wait for their turn."""
+        self._emit(words.DELIVERY_THROTTLED, fields)
+
+    def delivery_flood(self, **fields: Unpack[Fields]) -> None:
+        """A reply matched a flood pattern."""
+        self._emit(words.DELIVERY_FLOOD, fields)
 
     def delivery_waiting(self, **fields: Unpack[Fields]) -> None:
         """All connections that the instance may have are in use."""

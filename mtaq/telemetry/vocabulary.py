@@ -46,6 +46,7 @@ class Fields(TypedDict, total=False):
     network: str | None
     next_attempt_at: datetime | None
     outcome: str | None
+    pattern: str | None
     peer_ip: str | None
     peer_port: int | None
     pid: int | None
@@ -58,6 +59,7 @@ class Fields(TypedDict, total=False):
     remote_ip: str | None
     reply_code: int | None
     reply_text: str | None
+    report: str | None
     restart_s: float | None
     result: str | None
     reverse_path: str | None
@@ -141,6 +143,12 @@ MESSAGE_DROPPED = Event(
     "A hook or a step of a pipeline dropped a message; the client is told 250.",
     "session_id hook point message_id peer_ip reverse_path forward_path recipients size_bytes",
 )
+REPORT_RECOGNISED = Event(
+    "report.recognised",
+    INFO,
+    "A message to a local address is a report, and was read.",
+    "session_id message_id peer_ip reverse_path forward_path report",
+)
 LOGIN_ACCEPTED = Event("login.accepted", INFO, "A client logged in.", "session_id peer_ip user mechanism")
 LOGIN_REFUSED = Event(
     "login.refused",
@@ -177,6 +185,30 @@ DELIVERY_HELD = Event(
     WARNING,
     "The broker keeps refusing what follows from an attempt; the message stays in the outbox, and it is offered again.",
     "reason",
+)
+DELIVERY_HOST_OFFLINE = Event(
+    "delivery.host_offline",
+    INFO,
+    "An address of a mail host refused connections or was silent again and again; it is not tried for some minutes.",
+    "mx_host remote_ip egress_source reason",
+)
+DELIVERY_PARKED = Event(
+    "delivery.parked",
+    DEBUG,
+    "A message has to wait, and does so in the delay queues; that is no attempt.",
+    "message_id forward_path site egress_source reason next_attempt_at",
+)
+DELIVERY_THROTTLED = Event(
+    "delivery.throttled",
+    INFO,
+    "Messages to a site have to wait for their turn under its limits. Told once a minute for each site.",
+    "site egress_source next_attempt_at",
+)
+DELIVERY_FLOOD = Event(
+    "delivery.flood",
+    WARNING,
+    "A reply matched a flood pattern: what goes this way is paused or slowed down.",
+    "pattern message_id site egress_source reply_code enhanced_code reply_text",
 )
 DELIVERY_WAITING = Event(
     "delivery.waiting",
@@ -271,6 +303,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "network": "addresses that may not connect, in CIDR notation",
     "next_attempt_at": "when it is tried again",
     "outcome": "delivered, deferred or failed",
+    "pattern": "which entry of the runtime state",
     "peer_ip": "the client's address",
     "peer_port": "the client's port",
     "pid": "process id",
@@ -283,6 +316,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "remote_ip": "address of the host that was tried",
     "reply_code": "reply code (RFC 5321 §4.2): ours in session and message lines, the peer's in delivery lines",
     "reply_text": "text of that reply",
+    "report": "what kind: dsn, mdn, arf, dmarc or tlsrpt",
     "restart_s": "seconds until it is started again",
     "result": "`result` of the result message",
     "reverse_path": "sender's address; empty for the null reverse-path",

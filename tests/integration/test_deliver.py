@@ -464,7 +464,13 @@ async def test_a_message_names_its_own_smarthost():
 
 @pytest.mark.parametrize(
     "smarthost",
-    [{"port": 25}, {"hostname": "a b"}, {"hostname": "a.test", "port": 0}, {"hostname": "a", "username": "u"}],
+    [
+        {"port": 25},
+        {"hostname": "a b"},
+        {"hostname": "a.test", "port": 0},
+        {"hostname": "a", "username": "u"},
+        {"hostname": "a", "security": "none"},
+    ],
 )
 async def test_a_smarthost_that_cannot_be_used_as_asked_goes_to_the_dead_queue(smarthost):
     """Nothing is sent in another way than the message says."""

@@ -49,7 +49,12 @@ def test_size_names_a_limit_or_none(line, limit):
 
 def test_unknown_keywords_are_ignored():
     """Neither strange words nor empty lines disturb."""
-    assert parse_extensions(["XCLIENT NAME", "", "AUTH PLAIN", "VRFY"]) == NONE
+    assert parse_extensions(["XCLIENT NAME", "", "ETRN", "VRFY"]) == NONE
+
+
+def test_mechanisms_are_told_in_any_case():
+    """RFC 4954 §3: words behind AUTH."""
+    assert parse_extensions(["auth Plain LOGIN cram-md5"]).auth == {"PLAIN", "LOGIN", "CRAM-MD5"}
 
 
 def test_mail_says_what_the_server_knows():

@@ -425,6 +425,73 @@ class TestContent:
         assert session.ready
 
 
+class TestLogin:
+    """RFC 4954."""
+
+    def offered(self, mechanisms: bytes) -> ClientSession:
+        return opened(b"250-mx.test\r\n250-PIPELINING\r\n250 AUTH " + mechanisms + b"\r\n")
+
+    def test_plain_takes_one_line(self):
+        """User and password together, and then transactions may begin."""
+        session = self.offered(b"LOGIN PLAIN")
+        assert session.log_in("ada", "s\xe9cret")
+        assert sent(session) == b"AUTH PLAIN AGFkYQBzw6ljcmV0\r\n"
+        assert (session.phase, session.state, session.mechanism) == ("auth", "auth", "PLAIN")
+        assert not session.ready
+        session.receive_data(b"235 2.7.0 welcome\r\n")
+        assert session.ready
+        assert session.login_answer is not None
+        assert session.login_answer.code == 235
+
+    def test_login_asks_twice(self):
+        """Each line waits for its challenge."""
+        session = self.offered(b"LOGIN")
+        assert session.log_in("ada", "secret")
+        said = [sent(session)]
+        for challenge in (b"334 VXNlcm5hbWU6\r\n", b"334 UGFzc3dvcmQ6\r\n"):
+            session.receive_data(challenge)
+            said.append(sent(session))
+        assert said == [b"AUTH LOGIN\r\n", b"YWRh\r\n", b"c2VjcmV0\r\n"]
+        session.receive_data(b"235 ok\r\n")
+        assert session.ready
+
+    def test_a_long_password_has_a_line_of_its_own(self):
+        """A command line has 512 octets at most."""
+        session = self.offered(b"PLAIN")
+        session.log_in("ada", "x" * 500)
+        assert sent(session) == b"AUTH PLAIN\r\n"
+        session.receive_data(b"334 \r\n")
+        assert len(sent(session)) > 600
+
+    @pytest.mark.parametrize("reply", [b"535 5.7.8 no\r\n", b"454 4.7.0 later\r\n", b"421 4.3.2 bye\r\n"])
+    def test_a_refused_login_is_told(self, reply):
+        """What follows from it is decided elsewhere."""
+        session = self.offered(b"PLAIN")
+        session.log_in("ada", "wrong")
+        sent(session)
+        session.receive_data(reply)
+        assert session.login_answer is not None
+        assert session.login_answer.code == int(reply[:3])
+
+    def test_without_a_common_mechanism_nothing_is_said(self):
+        """Not the password in another way."""
+        session = self.offered(b"CRAM-MD5 GSSAPI")
+        assert not session.log_in("ada", "secret")
+        assert sent(session) == b""
+
+    @pytest.mark.parametrize("mechanisms", [b"PLAIN", b"LOGIN"])
+    def test_endless_challenges_are_an_error(self, mechanisms):
+        """What is not in the mechanism is not answered."""
+        session = self.offered(mechanisms)
+        session.log_in("ada", "secret")
+        for _ in range({b"PLAIN": 0, b"LOGIN": 2}[mechanisms]):
+            sent(session)
+            session.receive_data(b"334 more\r\n")
+        sent(session)
+        with pytest.raises(RemoteProtocolError):
+            session.receive_data(b"334 more\r\n")
+
+
 def test_an_answer_is_a_success_only_behind_the_content():
     """2yz anywhere else accepts nothing."""
     session = opened()
