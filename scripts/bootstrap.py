@@ -35,6 +35,8 @@ PROGRAMS = {
     "node-nodemailer": "/usr/share/nodejs/nodemailer/package.json",
     "libnet-ssleay-perl": "/usr/lib/*/perl5/*/Net/SSLeay.pm",  # TLS of swaks
     "libsasl2-modules": "/usr/lib/*/sasl2/libplain.so*",  # AUTH of Postfix as a client
+    "spamd": "/usr/sbin/spamd",
+    "rspamd": "/usr/bin/rspamd",
 }
 
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"mime"},
     {"smtp", "mailauth", "reports", "limits", "config", "telemetry"},
     {"receive", "deliver"},
-    {"broker", "store", "hooks", "dns", "net", "smtpauth", "state"},
+    {"broker", "store", "hooks", "dns", "net", "smtpauth", "spam", "state"},
     {"client", "console"},
     {"assembly", "cli", "__main__"},
 ]
