@@ -2,15 +2,17 @@
 
 EDNS with 1,232 octets, so that no answer is fragmented. Every datagram has a port and an id of its own, and the kernel
 lets only the server asked answer it; what has another id, another question or cannot be read is ignored as if it had
-not come. What is cheap to send must not be dear to read: answers of very many records are refused unread. Sets no
-time-outs: who asks bounds the wait.
+not come. What is cheap to send must not be dear to read: answers of very many records are refused unread, and what is
+larger than a datagram is read in a thread, one at a time. Sets no time-outs: who asks bounds the wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket  # names of its kinds only; dnspython opens them
 import struct
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dns.asyncbackend
@@ -23,12 +25,13 @@ from mtaq.telemetry.metrics import counter
 
 #: Largest UDP answer asked for: what passes everywhere without fragments (DNS flag day 2020).
 EDNS_PAYLOAD = 1232
-#: Records in all sections of one answer. Each costs tens of microseconds, in which nothing else happens here.
+#: Records in all sections of one answer. Each costs a tenth of a millisecond, and far more with long names.
 MAX_RECORDS = 500
 
 TRUNCATED = counter("mtaq_dns_truncated", "Answers that did not fit into a datagram and were asked for over TCP.")
 
 _HEADER = struct.Struct("!HHHHHH")
+_READER = ThreadPoolExecutor(1, "dns-reader")
 _BACKEND = dns.asyncbackend.get_backend("asyncio")
 
 
@@ -54,7 +57,7 @@ async def exchange(
     if response is None:
         TRUNCATED.inc()
         data = await _by_tcp(wire, server)
-        response = _read(data, query) if _is_for(data, query) else None
+        response = await _read(data, query) if _is_for(data, query) else None
     if response is None:
         raise UnusableAnswer(f"nonsense from {server[0]}")
     return response
@@ -77,7 +80,7 @@ async def _by_datagram(
                 continue
             if _is_truncated(data, query):
                 return None
-            response = _read(data, query)
+            response = await _read(data, query)
             if response is not None:
                 return response
 
@@ -106,20 +109,18 @@ async def _read_exactly(receive: Callable[[int, float | None], Awaitable[bytes]]
 
 
 def _is_for(data: bytes, query: dns.message.QueryMessage) -> bool:
-    """Is this a response with the id of *query*? Looked at before anything else is read."""
-    return len(data) >= _HEADER.size and data[:2] == query.id.to_bytes(2, "big") and bool(data[2] & 0x80)
+    """Is this a response with the id of *query* and one question? Looked at before anything else is read."""
+    if len(data) < _HEADER.size:
+        return False
+    id_, flags, questions, *_ = _HEADER.unpack_from(data)
+    return id_ == query.id and bool(flags & dns.flags.QR) and questions == 1
 
 
 def _is_truncated(data: bytes, query: dns.message.QueryMessage) -> bool:
-    if not _HEADER.unpack_from(data)[1] & dns.flags.TC:
-        return False
-    try:
-        return query.is_response(dns.message.from_wire(data, question_only=True))
-    except (dns.exception.DNSException, ValueError):
-        return False
+    return bool(_HEADER.unpack_from(data)[1] & dns.flags.TC) and _parse(data, query, question_only=True) is not None
 
 
-def _read(data: bytes, query: dns.message.QueryMessage) -> dns.message.QueryMessage | None:
+async def _read(data: bytes, query: dns.message.QueryMessage) -> dns.message.QueryMessage | None:
     """
     Return the response in *data*, or ``None`` when it cannot be read or answers another question.
 
@@ -127,9 +128,19 @@ def _read(data: bytes, query: dns.message.QueryMessage) -> dns.message.QueryMess
         UnusableAnswer: It has too many records to be read here.
     """
     if sum(_HEADER.unpack_from(data)[3:]) > MAX_RECORDS:
-        raise UnusableAnswer("too many records")
+        if _parse(data, query, question_only=True) is not None:
+            raise UnusableAnswer("too many records")
+        return None
+    if len(data) <= EDNS_PAYLOAD:
+        return _parse(data, query)
+    return await asyncio.get_running_loop().run_in_executor(_READER, _parse, data, query)
+
+
+def _parse(
+    data: bytes, query: dns.message.QueryMessage, question_only: bool = False
+) -> dns.message.QueryMessage | None:
     try:
-        response = dns.message.from_wire(data)
+        response = dns.message.from_wire(data, question_only=question_only)
     except (dns.exception.DNSException, ValueError):
         return None
     return response if isinstance(response, dns.message.QueryMessage) and query.is_response(response) else None

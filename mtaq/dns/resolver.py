@@ -25,7 +25,7 @@ from mtaq.dns.answers import Answers
 from mtaq.dns.hosts import HostsFile
 from mtaq.dns.inquiry import Inquiry
 from mtaq.dns.question import Budget, NameServers
-from mtaq.dns.turns import Turns
+from mtaq.dns.turns import PATIENCE_S, Turns
 from mtaq.model.dns import Ask, DnsAnswer, Found, Located, Question
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
 
@@ -81,7 +81,7 @@ class CachingResolver:
         servers = NameServers(
             options.nameservers or system_nameservers(),
             budget=Budget(attempts=options.attempts, interval_s=options.interval_s, timeout_s=options.timeout_s),
-            turns=Turns(options.capacity),
+            turns=Turns(options.capacity, patience_s=PATIENCE_S),
             rotate=options.rotate,
             trust_ad=options.trust_ad,
         )

@@ -31,7 +31,7 @@ class Turns:
         patience_s: What is left of a turn when others wait.
     """
 
-    def __init__(self, capacity: int, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, capacity: int, *, patience_s: float) -> None:
         self._free = capacity
         self._patience_s = patience_s
         self._numbers = itertools.count()
@@ -71,11 +71,11 @@ class Turns:
         try:
             await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
+            if future.cancelled():
+                self._wanted -= 1
+            else:  # the turn had just come
                 self._give_back()
             raise
-        finally:
-            self._wanted -= 1
 
     def _cut_short(self) -> None:
         """End the turn held longest when it has lasted long enough, or as soon as it has."""
@@ -91,6 +91,7 @@ class Turns:
         while self._waiting:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
+                self._wanted -= 1
                 future.set_result(None)
                 return
         self._free += 1

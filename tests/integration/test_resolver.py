@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import dns.flags
 import pytest
+from prometheus_client import REGISTRY
 
+from mtaq.deliver.ports import MailHost
 from mtaq.dns.resolver import CachingResolver, ResolverOptions, system_nameservers
-from mtaq.model.dns import Found, Question, RecordType
+from mtaq.model.dns import Found, Located, Question, RecordType
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
 from tests.support.dns_server import DnsServer
 
@@ -357,6 +360,181 @@ async def test_hosts_file_takes_no_part_in_questions(server: DnsServer, tmp_path
     hosts.write_text("127.0.0.7 sink.test\n")
     answer = await resolver(server, hosts=hosts).ask(Question("sink.test", "A"))
     assert answer.found is Found.NO_NAME
+
+
+# When nobody answers.
+
+
+@pytest.mark.parametrize("word", ["SERVFAIL", "REFUSED", "SILENT"])
+async def test_old_answers_stand_in_for_silent_servers(server: DnsServer, word: str) -> None:
+    """For five minutes after its time an answer is still given while the servers do not answer, and no longer."""
+    server.zones["a.test"] = {"TXT": ["v=spf1 -all"]}
+    server.ttl_s = 10
+    clock = Clock()
+    asking = resolver(server, clock, interval_s=0.05)
+    question = Question("a.test", "TXT")
+    answer = await asking.ask(question)
+    server.zones["a.test"] = word
+    for later_s in (10, 200, 99):
+        clock.now += later_s
+        assert await asking.ask(question) == answer
+    clock.now += 1
+    assert (await asking.ask(question)).found is Found.FAILED
+
+
+async def test_old_absence_stands_in_as_well(server: DnsServer) -> None:
+    """That there was no such name counts as much as what there was."""
+    clock = Clock()
+    asking = resolver(server, clock)
+    question = Question("a.test", "TXT")
+    assert (await asking.ask(question)).found is Found.NO_NAME
+    server.zones["a.test"] = "SERVFAIL"
+    clock.now += 60
+    assert (await asking.ask(question)).found is Found.NO_NAME
+
+
+async def test_new_answers_replace_old_ones(server: DnsServer) -> None:
+    """While an old answer stands in the question is asked again every few seconds, and what it brings counts."""
+    server.zones["a.test"] = {"A": ["127.0.0.9"]}
+    server.ttl_s = 10
+    clock = Clock()
+    asking = resolver(server, clock)
+    question = Question("a.test", "A")
+    await asking.ask(question)
+    server.zones["a.test"] = "SERVFAIL"
+    clock.now += 10
+    for _ in range(3):
+        assert (await asking.ask(question)).found is Found.RECORDS
+    assert server.count("a.test", "A") == 2
+    server.zones["a.test"] = {"A": ["127.0.0.8"]}
+    clock.now += 5
+    assert (await asking.ask(question)).records == ("127.0.0.8",)
+
+
+async def test_an_old_answer_is_not_waited_for_long(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is an old answer, silence is not waited for to its end; the question goes on meanwhile."""
+    monkeypatch.setattr("mtaq.dns.answers.STALE_AFTER_S", 0.01)
+    server.zones["a.test"] = {"A": ["127.0.0.9"]}
+    server.ttl_s = 10
+    clock = Clock()
+    asking = resolver(server, clock, interval_s=60)
+    question = Question("a.test", "A")
+    answer = await asking.ask(question)
+    server.zones["a.test"] = {"A": ["127.0.0.8"]}
+    server.gate.clear()
+    clock.now += 10
+    assert await asyncio.wait_for(asking.ask(question), 30) == answer
+    server.gate.set()
+    clock.now += 5
+    assert (await asking.ask(question)).records == ("127.0.0.8",)
+    assert server.count("a.test", "A") == 2
+
+
+async def test_a_broken_zone_is_not_silence(server: DnsServer) -> None:
+    """Servers that answer, though it is nonsense, have said that the old answer no longer holds."""
+    server.zones["a.test"] = {"A": ["127.0.0.9"]}
+    server.ttl_s = 10
+    clock = Clock()
+    asking = resolver(server, clock)
+    await asking.ask(Question("a.test", "A"))
+    server.zones["a.test"] = {"CNAME": ["a.test"]}
+    clock.now += 10
+    assert (await asking.ask(Question("a.test", "A"))).found is Found.FAILED
+
+
+async def test_without_time_to_live_nothing_is_kept(server: DnsServer) -> None:
+    """An answer with TTL 0 is asked for each time when there is no floor, and does not stand in later."""
+    server.zones["a.test"] = {"A": ["127.0.0.9"]}
+    server.ttl_s = server.negative_ttl_s = 0
+    asking = resolver(server)
+    for zone, found in (("NXDOMAIN", Found.NO_NAME), ({"A": ["127.0.0.8"]}, Found.RECORDS), ("SERVFAIL", Found.FAILED)):
+        server.zones["a.test"] = zone
+        assert (await asking.ask(Question("a.test", "A"))).found is found
+
+
+# DNSSEC.
+
+
+async def test_the_bit_of_a_trusted_server_is_believed(server: DnsServer) -> None:
+    """With trust the server is asked whether DNSSEC proves the answer, whatever that is; without, nothing is secure."""
+    server.zones |= {"a.test": {"A": ["127.0.0.9"]}, "b.test": "NXDOMAIN", "c.test": {"A": ["127.0.0.9"]}}
+    server.secure |= {"a.test", "b.test"}
+    for trust_ad, expected in ((True, [True, True, False]), (False, [False] * 3)):
+        asking = resolver(server, trust_ad=trust_ad)
+        answers = [await asking.ask(Question(name, "A")) for name in ("a.test", "b.test", "c.test")]
+        assert [answer.secure for answer in answers] == expected
+        assert bool(server.flags & dns.flags.AD) is trust_ad
+
+
+async def test_a_bit_that_was_not_asked_for_is_not_believed(server: DnsServer) -> None:
+    """A server that sets the bit by itself is not believed without trust."""
+    server.wire["a.test"] = lambda query: [query[:2] + b"\x81\xa3" + query[4:]]  # AD, no such name
+    answer = await resolver(server).ask(Question("a.test", "A"))
+    assert (answer.found, answer.secure) == (Found.NO_NAME, False)
+
+
+async def test_a_chain_is_as_secure_as_its_weakest_link(server: DnsServer) -> None:
+    """Where aliases take more than one question, all answers must be secure."""
+    server.follows_aliases = False
+    server.zones |= {"a.test": {"CNAME": ["b.test"]}, "b.test": {"A": ["127.0.0.9"]}}
+    for secure, expected in (({"a.test"}, False), ({"b.test"}, False), ({"a.test", "b.test"}, True)):
+        server.secure = secure
+        assert (await resolver(server, trust_ad=True).ask(Question("a.test", "A"))).secure is expected
+
+
+async def test_whether_hosts_and_addresses_are_secure(server: DnsServer, tmp_path: Path) -> None:
+    """Mail hosts are as secure as the answer about MX, addresses as both families; a local table is not."""
+    server.zones |= {
+        "a.test": {"MX": [[5, "mx.test"]]},
+        "mx.test": {"A": ["127.0.0.9"]},
+        "b.test": {"A": ["127.0.0.8"]},
+    }
+    server.secure |= {"a.test", "mx.test", "b.test", "sink.test"}
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.7 sink.test\n")
+    asking = resolver(server, trust_ad=True, hosts=hosts)
+    assert await asking.locate_mail_hosts("a.test") == Located((MailHost(5, "mx.test"),), secure=True)
+    assert await asking.locate_mail_hosts("b.test") == Located((MailHost(0, "b.test"),), secure=True)
+    assert await asking.locate_addresses("mx.test") == Located(("127.0.0.9",), secure=True)
+    assert await asking.locate_mail_hosts("sink.test") == Located((MailHost(0, "sink.test"),))
+    assert await asking.locate_addresses("sink.test") == Located(("127.0.0.7",))
+    assert await asking.locate_addresses("127.0.0.6") == Located(("127.0.0.6",))
+    server.zones["c.test"] = {"A": ["127.0.0.5"], "AAAA": "SERVFAIL"}
+    server.secure.add("c.test")
+    assert await asking.locate_addresses("c.test") == Located(("127.0.0.5",))
+
+
+# Numbers.
+
+
+async def test_questions_are_counted(server: DnsServer) -> None:
+    """Counted are questions to the servers by what came of them, answers out of the cache, old ones, and truncation."""
+    server.zones |= {"a.test": {"A": ["127.0.0.9"]}, "b.test": "SERVFAIL"}
+    server.truncated.add("a.test")
+    before = numbers()
+    clock = Clock()
+    asking = resolver(server, clock)
+    for name in ("a.test", "A.test.", "b.test", "c.test"):
+        await asking.ask(Question(name, "A"))
+    server.truncated.clear()
+    server.zones["a.test"] = "SERVFAIL"
+    clock.now += 300
+    await asking.ask(Question("a.test", "A"))
+    counted = {name: value - before[name] for name, value in numbers().items()}
+    assert counted == {"hits": 1, "stale": 1, "truncated": 1, "in flight": 0, "records": 1, "failed": 2, "no_name": 1}
+
+
+def numbers() -> dict[str, float]:
+    outcomes = ("records", "failed", "no_name")
+    found = {outcome: number("questions_total", type="A", outcome=outcome) for outcome in outcomes}
+    names = {"hits": "cache_hits_total", "stale": "stale_answers_total", "truncated": "truncated_total"}
+    return found | {key: number(name) for key, name in (names | {"in flight": "in_flight"}).items()}
+
+
+def number(name: str, **labels: str) -> float:
+    value = REGISTRY.get_sample_value(f"mtaq_dns_{name}", labels)
+    assert value is not None
+    return value
 
 
 async def test_cache_is_bounded(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
