@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "send": "mtaq.cli.send",
     "sink": "mtaq.cli.sink",
     "check-auth": "mtaq.cli.check_auth",
+    "check-domain": "mtaq.cli.check_domain",
     "local": "mtaq.cli.local",
     "block": "mtaq.cli.block",
     "source": "mtaq.cli.source",

@@ -70,6 +70,11 @@ def ask(args: argparse.Namespace, work: Callable[[Database], T]) -> T:
     return _run(load_or_exit(args), work, hint=False)
 
 
+def read_state(settings: Settings, work: Callable[[Database], T]) -> T:
+    """Do *work*, which only reads, for a verb that has its settings already; otherwise as ``ask``."""
+    return _run(settings, work, hint=False)
+
+
 def change(args: argparse.Namespace, work: Callable[[Database], T]) -> T:
     """Do *work*, which changes something, and hint to the running processes; otherwise as ``ask``."""
     return _run(load_or_exit(args), work, hint=True)
