@@ -10,12 +10,12 @@ import spf as pyspf
 
 from mtaq.dns.resolver import CachingResolver, ResolverOptions
 from mtaq.mailauth.asking import Steps, answered
-from mtaq.mailauth.replay import LookUp, replayed
 from mtaq.mailauth.spf import SpfResult, check_spf
 from mtaq.model.address import Address
 from mtaq.model.dns import Found, Question
 from tests.conformance.vectors import departs, params
 from tests.support.dns_server import DnsServer
+from tests.support.replay import LookUp, replayed
 from tests.support.zones import driven, openspf_zones
 
 SUITE = "spf/rfc7208"
