@@ -62,6 +62,7 @@ def topology(settings: Settings) -> list[QueueSpec]:
     for name in (
         queues.rabbitmq_inbox,
         queues.rabbitmq_local,
+        queues.rabbitmq_reports,
         queues.rabbitmq_refused,
         *archive_queues(settings),
         queues.rabbitmq_results,

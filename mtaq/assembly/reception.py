@@ -71,6 +71,7 @@ class Reception:
             IntakeOptions(
                 inbox=queues.rabbitmq_inbox,
                 local=queues.rabbitmq_local,
+                reports=queues.rabbitmq_reports,
                 refused=queues.rabbitmq_refused,
                 server_id=settings.process.server_id,
                 broker_max_bytes=broker_max_bytes(settings),

@@ -38,10 +38,16 @@ class QueueOptions:
     rabbitmq_inbox: str | None = option(
         optional(queue_name), "inbox",
         doc="Queue where received mail goes. The same name as the outbox relays at once. "
-            "Explicitly empty discards received mail, except for what goes to `rabbitmq-local`, and says so at start.")
+            "Explicitly empty discards received mail, except for what goes to `rabbitmq-local` or `rabbitmq-reports`, "
+            "and says so at start.")
     rabbitmq_local: str | None = option(
         optional(queue_name), "", words="the inbox", example="local",
         doc="Queue where mail for local addresses goes (`mtaq local`).")
+    rabbitmq_reports: str | None = option(
+        optional(queue_name), "", words="where other mail for local addresses goes", example="reports",
+        rfc="RFC 3464, RFC 5965, RFC 8098, RFC 8460, RFC 9990",
+        doc="Queue where the reports among the mail for local addresses go, parsed: notices of delivery and "
+            "disposition, complaints, aggregate reports of DMARC and of TLS.")
     rabbitmq_refused: str | None = option(
         optional(queue_name), "", words="they are not kept", example="refused",
         doc="Queue that keeps messages that were refused for good, as evidence.")

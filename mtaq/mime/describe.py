@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mtaq.mime.charsets import decode
-from mtaq.mime.entity import DEPTH_LIMIT, PARTS_LIMIT, Entity, delimiters, entity_at, parameters, parts_between
+from mtaq.mime.entity import DEPTH_LIMIT, PARTS_LIMIT, Entity, entity_at, inner_places, parameters
 from mtaq.mime.tnef import is_tnef, unpack
 from mtaq.mime.transfer import decoded
 
@@ -48,7 +48,7 @@ def _leaves(content: bytes, view: _View) -> Iterator[Entity]:
             return
         start, end, depth = waiting.pop()
         entity = entity_at(content, start, end)
-        inner = list(_inner(content, entity)) if entity.media_type.startswith("multipart/") else []
+        inner = list(inner_places(content, entity)) if entity.media_type.startswith("multipart/") else []
         if not inner:
             yield entity
         elif depth == DEPTH_LIMIT:
@@ -56,13 +56,6 @@ def _leaves(content: bytes, view: _View) -> Iterator[Entity]:
         else:
             waiting += [(*place, depth + 1) for place in reversed(inner)]
     view.truncated = view.truncated or bool(waiting)
-
-
-def _inner(content: bytes, entity: Entity) -> Iterator[tuple[int, int]]:
-    boundary = parameters(entity.text(b"content-type")).get("boundary", "").rstrip()
-    if boundary:
-        cuts = delimiters(content, boundary.encode("utf-8", "replace"), entity.body, entity.end)
-        yield from parts_between(content, cuts, entity.end)
 
 
 class _View:

@@ -157,6 +157,14 @@ def parts_between(content: bytes | bytearray, cuts: Delimiters, end: int) -> Ite
             yield start, stop
 
 
+def inner_places(content: bytes | bytearray, entity: Entity) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each part that a multipart entity holds; none when it names no boundary."""
+    boundary = parameters(entity.text(b"content-type")).get("boundary", "").rstrip()
+    if boundary:
+        cuts = delimiters(content, boundary.encode("utf-8", "replace"), entity.body, entity.end)
+        yield from parts_between(content, cuts, entity.end)
+
+
 def gaps_between(content: bytes | bytearray, cuts: Delimiters, entity: Entity) -> Iterator[tuple[int, int]]:
     """Yield start and end of what is no part: before the first delimiter, and behind closing ones."""
     if cuts.lines:

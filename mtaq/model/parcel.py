@@ -14,6 +14,7 @@ from typing import Protocol
 INBOX_TYPE = "mtaq.inbox.v1"
 OUTBOX_TYPE = "mtaq.outbox.v1"
 RESULT_TYPE = "mtaq.result.v1"
+REPORT_TYPE = "mtaq.report.v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from mtaq.model.outcome import Result
 from mtaq.model.schema import ATTEMPT, OUTBOX, RESULT
 from mtaq.model.schema_forms import Property
 from mtaq.model.schema_inbox import INBOX
+from mtaq.model.schema_report import REPORTS
 
 _NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -22,8 +23,8 @@ _HEAD = """\
 # Messages as JSON
 
 Every message in a queue is one JSON object, in UTF-8, for one recipient.
-These tables are there as JSON Schemas (2020-12) too: [inbox](../schema/inbox.json), [outbox](../schema/outbox.json) and
-[result](../schema/result.json).
+These tables are there as JSON Schemas (2020-12) too: [inbox](../schema/inbox.json), [report](../schema/report.json),
+[outbox](../schema/outbox.json) and [result](../schema/result.json).
 Times that mtaq writes are UTC, `YYYY-MM-DD HH:MM:SS`.
 Times that scripts write may also have the `T`, the fractions and the offsets of ISO 8601.
 Properties marked ● are always there.
@@ -39,7 +40,7 @@ Readers ignore what they do not know: properties may be added, and those that ar
 | `message_id` | a UUID of its own for every publish; one that is repeated after a crash keeps it |
 | `correlation_id` | the `message-id` of the JSON |
 | `timestamp` | when it was published |
-| `type` | `mtaq.inbox.v1`, `mtaq.outbox.v1` or `mtaq.result.v1` |
+| `type` | `mtaq.inbox.v1`, `mtaq.report.v1`, `mtaq.outbox.v1` or `mtaq.result.v1` |
 | `app_id` | `mtaq` |
 | `priority` | that of the message, of its result and of a retry |
 | header `traceparent` | of a result and of a retry, that of the message, when it had one |
@@ -65,6 +66,14 @@ A message that was received.
 It may be published to the outbox unchanged, and properties may be added or changed on the way.
 Mail for local addresses, copies for the archive and refused messages have the same form.
 Whoever sent it may have added properties of the outbox, and others, by [`x-mq-*` fields](../guide/mq-fields.md).
+"""
+
+_REPORT_HEAD = """
+## Reports
+
+Mail to a local address that is a report, with what it says in `report`; [the guide](../guide/reports.md) has examples.
+In `rabbitmq-reports` its type is `mtaq.report.v1`.
+Where there is no such queue it goes where other local mail goes, as `mtaq.inbox.v1`, and has `report` all the same.
 """
 
 _OUTBOX_HEAD = """
@@ -125,6 +134,8 @@ def render_message_json() -> str:
             _INBOX_HEAD,
             _table(INBOX),
             _example(_inbox_example()),
+            _REPORT_HEAD,
+            _table([row for row in REPORTS if row not in INBOX]),
             _OUTBOX_HEAD,
             _table(OUTBOX),
             _RESULT_HEAD,

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mtaq.mime.received import protocol_name, received_field, return_path_field
 from mtaq.model.address import Address
@@ -19,11 +19,13 @@ from mtaq.model.codec import encode_inbox
 from mtaq.model.errors import BrokerError, TooLarge
 from mtaq.model.identity import recipient_id, trace_parent, transaction_id
 from mtaq.model.message import InboxRecipient
+from mtaq.model.parcel import INBOX_TYPE, REPORT_TYPE
 from mtaq.model.reply import Reply
 from mtaq.receive.draft import Draft, Dropped, Refusal, SessionFacts
 from mtaq.receive.evidence import Evidence
 from mtaq.receive.ports import LocalAddresses, Publisher
 from mtaq.receive.publish import Outgoing, publish_all
+from mtaq.receive.reports import Reports
 from mtaq.receive.steps import prepare
 from mtaq.smtp import codes
 from mtaq.smtp.grammar import a_label_domain
@@ -57,6 +59,7 @@ class IntakeOptions:
     Attributes:
         inbox: Queue for what is received; ``None`` discards it.
         local: Queue for mail to local addresses; ``None`` for the inbox.
+        reports: Queue for the reports among it; ``None`` for where the rest of it goes.
         refused: Queue for what was refused; ``None`` keeps nothing of it.
         server_id: First part of every message-id.
         broker_max_bytes: Largest JSON the broker takes; ``None`` for no limit.
@@ -64,6 +67,7 @@ class IntakeOptions:
 
     inbox: str | None
     local: str | None = None
+    reports: str | None = None
     refused: str | None = None
     server_id: str
     broker_max_bytes: int | None
@@ -80,11 +84,15 @@ class Route(NamedTuple):
         queue: Name of the queue.
         recipients: Theirs.
         is_final: Mail that is delivered here, so it gets a Return-Path (RFC 5321 §4.4).
+        report: What it says, when it is a report.
+        type: AMQP type.
     """
 
     queue: str
     recipients: Sequence[InboxRecipient]
     is_final: bool = False
+    report: dict[str, Any] | None = None
+    type: str = INBOX_TYPE
 
 
 class Intake:
@@ -106,6 +114,7 @@ class Intake:
         self._evidence = evidence
         self._events = events
         self._clock = clock
+        self._reports = Reports(events=events, broker_max_bytes=options.broker_max_bytes)
 
     async def take(self, transaction: Transaction, content: bytes, facts: SessionFacts) -> Reply:
         """Publish *transaction* for each of its recipients and return what to answer after the content."""
@@ -130,7 +139,7 @@ class Intake:
         Raises:
             Refusal: It is not safe; the client is to keep it.
         """
-        routes = self._routes(draft, facts)
+        routes = await self._routes(draft, facts)
         try:
             await publish_all(
                 self._publisher,
@@ -147,7 +156,7 @@ class Intake:
             raise Refusal(codes.TRY_LATER, stage="content", reason=str(error)) from error
         self._accepted(draft, facts, routes)
 
-    def _routes(self, draft: Draft, facts: SessionFacts) -> list[Route]:
+    async def _routes(self, draft: Draft, facts: SessionFacts) -> list[Route]:
         """Split the recipients by queue. Where there is no queue, mail is discarded, as the operator wants it."""
         options, archive = self._options, facts.policy.options.smtp_archive
         local: list[InboxRecipient] = []
@@ -155,11 +164,24 @@ class Intake:
         for recipient in draft.with_copy_to(archive.address if archive else None):
             (local if self._addresses.is_local(recipient.address) else others).append(recipient)
         routes = [
-            (options.local or options.inbox, local, True),
-            (options.inbox, others, False),
-            (archive.queue if archive else None, draft.recipients, False),
+            *await self._local_routes(local, draft, facts),
+            Route(options.inbox or "", others),
+            Route((archive.queue if archive else None) or "", draft.recipients),
         ]
-        return [Route(queue, recipients, is_final) for queue, recipients, is_final in routes if queue and recipients]
+        return [route for route in routes if route.queue and route.recipients]
+
+    async def _local_routes(
+        self, recipients: Sequence[InboxRecipient], draft: Draft, facts: SessionFacts
+    ) -> list[Route]:
+        """Say where local mail goes; a copy for the archive is no report to us, wherever that is."""
+        options = self._options
+        local = options.local or options.inbox or ""
+        meant = [recipient for recipient in recipients if recipient in draft.recipients]
+        report = await self._reports.read(draft, meant, facts)
+        if report is None or not options.reports:
+            return [Route(local, recipients, True, report)]
+        copies = [recipient for recipient in recipients if recipient not in meant]
+        return [Route(options.reports, meant, True, report, REPORT_TYPE), Route(local, copies, True)]
 
     def _outgoing(self, draft: Draft, routes: Sequence[Route], facts: SessionFacts) -> Iterator[Outgoing]:
         received = received_field(
@@ -184,10 +206,11 @@ class Intake:
             if route is routes[-1]:
                 draft.content = b""  # a large content must not be held here while its JSON is published
             fields = return_path_field(draft.envelope) + received if route.is_final else received
-            encoded = encode_inbox(draft.properties, route.recipients, fields + content)
+            properties = draft.properties | {"report": route.report} if route.report is not None else draft.properties
+            encoded = encode_inbox(properties, route.recipients, fields + content)
             del content
             for recipient, body in encoded:
-                yield Outgoing(route.queue, recipient.message_id, body, priority)
+                yield Outgoing(route.queue, recipient.message_id, body, priority, route.type)
                 del body
 
     def _accepted(self, draft: Draft, facts: SessionFacts, routes: Sequence[Route]) -> None:

@@ -26,12 +26,14 @@ class Outgoing(NamedTuple):
         message_id: Our id.
         body: The JSON.
         priority: AMQP priority.
+        type: AMQP type.
     """
 
     queue: str
     message_id: str
     body: bytes
     priority: int = 0
+    type: str = INBOX_TYPE
 
 
 async def publish_all(
@@ -90,7 +92,7 @@ def _parcel(message: Outgoing, headers: Mapping[str, str], max_bytes: int | None
     if max_bytes is not None and len(body) > max_bytes:
         raise TooLarge(f"{len(body)} bytes of JSON, the broker takes {max_bytes}")
     return Parcel(
-        body=body, type=INBOX_TYPE, correlation_id=message.message_id, priority=message.priority, headers=headers
+        body=body, type=message.type, correlation_id=message.message_id, priority=message.priority, headers=headers
     )
 
 

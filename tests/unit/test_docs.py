@@ -97,7 +97,7 @@ def test_names_of_the_code_exist(page: Path) -> None:
             assert resolves(words.partition("(")[0]), words
 
 
-MESSAGE_TYPES = {"mtaq.inbox.v1", "mtaq.outbox.v1", "mtaq.result.v1"}
+MESSAGE_TYPES = {"mtaq.inbox.v1", "mtaq.report.v1", "mtaq.outbox.v1", "mtaq.result.v1"}
 
 
 def resolves(name: str) -> bool:

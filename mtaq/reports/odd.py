@@ -1,0 +1,104 @@
+"""Bounces that follow no standard, recognised by flufl.bounce, which is an optional package, or by their recipient.
+
+Only for mail that can hardly be anything else: with the null reverse-path, or from a mail system by its own words. Of
+such a bounce nothing is known but whom it is about, and what flufl.bounce takes for temporary. Its patterns are for
+short lines of text, so it is given just the beginning of a mail, and no long lines.
+"""
+
+from __future__ import annotations
+
+import email
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, Protocol
+
+from mtaq.mime.headers import header_end
+from mtaq.model.address import Address
+from mtaq.reports.original import original_of
+from mtaq.reports.parts import Part
+from mtaq.reports.report import NotAReport, Report
+from mtaq.reports.verp import verp_recipient
+
+#: What is shown to the patterns of flufl.bounce, some of which take quadratic time for a line.
+SHOWN_BYTES = 32 * 1024
+LINE_BYTES = 400
+
+RECIPIENTS_LIMIT = 100
+
+_is_from_system = re.compile(
+    rb"^from:[^\n]*(?:mailer-?daemon|postmaster|mail delivery|post_?office|mailerdaemon)", re.IGNORECASE | re.MULTILINE
+).search
+_is_automatic_answer = re.compile(rb"^auto-submitted:[ \t]*auto-replied", re.IGNORECASE | re.MULTILINE).search
+_is_address = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`|~-]{1,64}@[A-Za-z0-9._-]{1,255}").fullmatch
+_LONG_LINE = re.compile(rb"([^\n]{%d})[^\n]+" % LINE_BYTES)
+
+
+class _Scan(Protocol):
+    def __call__(self, msg: Any) -> tuple[Iterable[bytes], Iterable[bytes]]: ...
+
+
+@cache
+def _scan() -> _Scan | None:
+    """Return flufl.bounce's function, if the package is there."""
+    try:
+        from flufl.bounce import all_failures  # an extra: absent, nothing is recognised by it
+    except ImportError:
+        return None
+    found: _Scan = all_failures
+    return found
+
+
+def may_be_bounce(content: bytes, envelope: str) -> bool:
+    """Can this mail hardly be anything else? Costs a look at its header section."""
+    return not envelope or _is_from_system(content, 0, header_end(content, SHOWN_BYTES)) is not None
+
+
+def read_odd(content: bytes, parts: Iterable[Part], recipient: Address | None) -> Report:
+    """
+    Recognise *content* for which ``may_be_bounce`` is true.
+
+    Raises:
+        NotAReport: It is no bounce that anybody knows.
+    """
+    temporary, permanent = _failures(content)
+    found = [_recipient(address, "delayed") for address in temporary]
+    found += [_recipient(address, "failed") for address in permanent]
+    properties: dict[str, Any] = {"recipients": found, "recognised-by": "flufl.bounce"}
+    if not found:
+        named = _named(content, recipient)
+        properties = {"recipients": [{"final-recipient": named}], "recognised-by": "verp"}
+    original = original_of(list(parts))
+    if original is not None:
+        properties["original"] = original
+    return Report("dsn", properties)
+
+
+def _recipient(address: str, action: str) -> dict[str, str]:
+    return {"final-recipient": address, "action": action}
+
+
+def _named(content: bytes, recipient: Address | None) -> str:
+    """Return whom the return address names, if a mail system writes to it."""
+    end = header_end(content, SHOWN_BYTES)
+    named = verp_recipient(recipient)
+    if named is None or not _is_from_system(content, 0, end) or _is_automatic_answer(content, 0, end):
+        raise NotAReport("not a bounce that anybody knows")
+    return named
+
+
+def _failures(content: bytes) -> tuple[list[str], list[str]]:
+    scan = _scan()
+    if scan is None:
+        return [], []
+    shown = _LONG_LINE.sub(rb"\1", content[:SHOWN_BYTES])
+    try:
+        temporary, permanent = scan(email.message_from_bytes(shown))
+    except Exception as error:  # its patterns and the email package meet what nobody thought of
+        raise NotAReport(f"flufl.bounce: {error}") from error
+    return _addresses(temporary), _addresses(permanent)
+
+
+def _addresses(found: Iterable[bytes]) -> list[str]:
+    texts = sorted(address.decode("ascii", "replace") for address in found)
+    return [text for text in texts if _is_address(text)][:RECIPIENTS_LIMIT]
