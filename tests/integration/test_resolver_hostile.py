@@ -284,7 +284,7 @@ async def test_what_cannot_be_read_is_ignored(server: DnsServer, kind: str) -> N
 
 
 async def test_any_octets_are_survived(server: DnsServer) -> None:
-    """Whatever is done to an answer, there is one, and nothing is raised."""
+    """Whatever is done to a datagram, there is an answer, and nothing is raised."""
     chance = random.Random(2026)
 
     def mutated(query: bytes) -> Sequence[bytes]:
@@ -292,24 +292,25 @@ async def test_any_octets_are_survived(server: DnsServer) -> None:
         wire[:2] = query[:2]
         for _ in range(chance.randint(1, 6)):
             wire[chance.randrange(12 if chance.random() < 0.8 else 4, len(wire))] = chance.choice((0, 0xC0, 0xFF, 1))
-        return [bytes(wire[: chance.randint(10, len(wire))] if chance.random() < 0.2 else wire)]
+        spoilt = wire[: chance.randint(10, len(wire))] if chance.random() < 0.2 else wire
+        return [bytes(spoilt), header(query, 0, flags=0x8182)]  # what is ignored needs no waiting for
 
-    asking = resolver(server, interval_s=0.2, capacity=1000)
+    asking = resolver(server)
     kinds = ("A", "MX", "TXT", "TLSA", "CNAME", "PTR", "AAAA")
     questions = [Question(f"a{number}.test", kinds[number % 7]) for number in range(350)]
     for question in questions:
         server.wire[question.name] = mutated
     answers = await asyncio.gather(*map(asking.ask, questions))
     assert all(isinstance(answer, DnsAnswer) for answer in answers)
-    assert {answer.found for answer in answers} > {Found.RECORDS, Found.FAILED}
+    assert {answer.found for answer in answers} >= {Found.RECORDS, Found.FAILED}
 
 
 def _full_answer(query: bytes) -> dns.message.Message:
     asked = dns.message.from_wire(query)
     name = asked.question[0].name.to_text()
     response = dns.message.make_response(asked, recursion_available=True)
-    texts = {"A": "127.0.0.1", "MX": "10 mx.a.test.", "TXT": '"one" "two"', "TLSA": "3 1 1 00ff", "CNAME": "b.test.",
-             "PTR": "c.test.", "AAAA": "::1"}  # fmt: skip
+    texts = {"A": "127.0.0.1", "AAAA": "::1", "MX": "10 mx.a.test.", "TXT": '"one" "two"',
+             "TLSA": "3 1 1 " + "00ff" * 16, "CNAME": "b.test.", "PTR": "c.test."}  # fmt: skip
     kind = dns.rdatatype.to_text(asked.question[0].rdtype)
     response.answer.append(dns.rrset.from_text(name, 300, "IN", kind, texts[kind]))
     return response
