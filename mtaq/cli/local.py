@@ -12,7 +12,8 @@ from mtaq.model.address import Address
 from mtaq.smtp.grammar import parse_forward_path
 from mtaq.state import Database, LocalAddress
 from mtaq.state.entries import KINDS, Kind, parse_note, parse_pattern
-from mtaq.state.local_addresses import LocalAddresses, compiled
+from mtaq.state.local_addresses import LocalAddresses
+from mtaq.state.patterns import compiled
 
 _PATTERN = "ann@example.com, *@example.com, postmaster, or with --kind regex a regular expression of RE2"
 

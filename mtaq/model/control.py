@@ -1,11 +1,11 @@
 """What operators change about delivery while it runs: throttles, pauses, suppressions, rules, pools, keys.
 
-Nouns only, already in their one spelling; what may be written into them is decided by ``mtaq.state.control``, which of
-them holds for a message by ``mtaq.state.rules``. A domain is lower case, in A-labels; ``*.example.com`` is every domain
-below ``example.com`` and not that one itself.
+Nouns only, already in their one spelling; what may be written into them is decided by ``mtaq.state.control_entries``,
+which of them holds for a message by ``mtaq.state.control``. A domain is spelled as in an ``Address``; ``*.example.com``
+is every domain below ``example.com`` and not that one itself.
 
-Each entry has an ``id``: short, made of what the entry is about, so the same one added again takes the place of the
-old one, whoever adds it.
+Each entry has an ``id``, made of what the entry is about, so the same one added again takes the place of the old one,
+whoever adds it.
 """
 
 from __future__ import annotations
@@ -142,8 +142,7 @@ class Pause(Entry):
     Attributes:
         scope: From where to where.
         tag: Only messages with this tag; ``None`` for any.
-        sender_domain: Only messages whose reverse-path has this domain, or one of ``*.example.com``; ``""`` is the
-            null reverse-path, ``None`` any.
+        sender_domain: Only messages whose reverse-path has this domain; ``""`` is the null reverse-path, ``None`` any.
     """
 
     scope: Scope
@@ -152,18 +151,24 @@ class Pause(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suppression(Entry):
-    """Recipients that get nothing.
+class Suppression:
+    """Recipients that get nothing. There may be millions, so they have no ``id`` and are not an ``Entry``.
 
     Attributes:
         pattern: An address, a domain, or a wildcard.
         sender_domain: Only mail from this domain; ``""`` is the null reverse-path, ``None`` any.
         tag: Only messages with this tag; ``None`` for any.
+        reason: The operator's words; may be empty.
+        expires_at: When it ends by itself; ``None`` for never.
+        created_at: When it was added; ``None`` where memory was spared.
     """
 
     pattern: str
     sender_domain: str | None = None
     tag: str | None = None
+    reason: str = ""
+    expires_at: datetime | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +198,7 @@ class RewriteRule(Entry):
 
     Attributes:
         position: Rules are applied in ascending order, each at most once.
-        kind: How both patterns are read: ``wildcard`` or ``regex``; they must match the whole address.
+        kind: How both patterns are read; they must match the whole address, whatever the case of letters.
         recipient: Pattern of forward-paths; ``None`` for any.
         envelope: Pattern of reverse-paths; ``None`` for any; the null reverse-path is the empty text.
         tag: The tag that messages must have; ``None`` for none.

@@ -22,11 +22,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from mtaq.model.control import Entry
 from mtaq.model.errors import ConfigError, MtaqError
 from mtaq.model.times import format_time, parse_time
-from mtaq.state import tables
+from mtaq.state import control_store, tables
 from mtaq.state.engine import explain, is_passing, make_file, open_engine, sqlite_path
 from mtaq.state.entries import Block, Kind, LocalAddress, Source
+from mtaq.state.rows import KINDS
 from mtaq.state.tables import MIGRATIONS, Migration
 
 #: Most automatic entries of the blocked list; beyond it, those that end first give way.
@@ -52,12 +54,14 @@ class Contents:
         local_addresses: All of them, or ``None``: as before.
         blocks: All of them, ended ones included, or ``None``: as before.
         sources: All of them, or ``None``: as before.
+        control: Of each kind of entries about delivery all of them; a kind that is not there is as before.
     """
 
     versions: Versions
     local_addresses: Sequence[LocalAddress] | None
     blocks: Sequence[Block] | None
     sources: Sequence[Source] | None
+    control: Mapping[str, Sequence[Entry]]
 
 
 class Database:
@@ -136,7 +140,7 @@ class Database:
         Raises:
             StateUnavailable: It does not answer.
         """
-        with self._connected() as connection:
+        with self.connected() as connection:
             # Counters first: a change in between is then read twice, never missed.
             versions = {row.name: row.version for row in connection.execute(select(tables.changes))}
             known = known or {}
@@ -149,12 +153,14 @@ class Database:
                     else iter(connection.execute(select(table)))
                 )
 
+            changed = [kind for kind in KINDS if kind not in known or known[kind] != versions.get(kind)]
             local_addresses, blocks, sources = map(rows, (tables.local_addresses, tables.blocks, tables.sources))
             return Contents(
                 versions=versions,
                 local_addresses=None if local_addresses is None else [_local_address(row) for row in local_addresses],
                 blocks=None if blocks is None else [_block(row) for row in blocks],
                 sources=None if sources is None else [_source(row) for row in sources],
+                control={kind: control_store.read(connection, kind) for kind in changed},
             )
 
     def add_local_addresses(self, entries: Sequence[LocalAddress]) -> list[LocalAddress]:
@@ -227,16 +233,28 @@ class Database:
         with self._changing(tables.sources) as connection:
             return [ip for ip in ips if _delete(connection, tables.sources, ip=ip)]
 
+    def _changing(self, table: Table) -> contextlib.AbstractContextManager[Connection]:
+        return self.counting(_name(table))
+
     @contextlib.contextmanager
-    def _changing(self, table: Table) -> Iterator[Connection]:
-        """One transaction that changes *table*; its first statement is where writers wait for each other."""
-        counter = update(tables.changes).where(tables.changes.c.name == _name(table))
-        with self._connected(writes=True) as connection:
+    def counting(self, name: str) -> Iterator[Connection]:
+        """One transaction that changes what is counted as *name*; its first statement is where writers wait.
+
+        Raises:
+            StateUnavailable: Nothing was written.
+        """
+        counter = update(tables.changes).where(tables.changes.c.name == name)
+        with self.connected(writes=True) as connection:
             connection.execute(counter.values(version=tables.changes.c.version + 1))
             yield connection
 
     @contextlib.contextmanager
-    def _connected(self, *, writes: bool = False) -> Iterator[Connection]:
+    def connected(self, *, writes: bool = False) -> Iterator[Connection]:
+        """One transaction.
+
+        Raises:
+            StateUnavailable: The database does not answer.
+        """
         try:
             engine = self._current()
             with engine.connect().execution_options(writes=writes) as connection, connection.begin():

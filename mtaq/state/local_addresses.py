@@ -1,9 +1,8 @@
 """Is an address ours?
 
 Answers for every recipient while its client waits, so an answer must take microseconds whatever the operator wrote:
-exact addresses and whole domains are looked up, wildcards are kept by their domain, and patterns are RE2's, whose time
-grows with the length of the address and with nothing else. Python's own ``re`` would let one careless ``(a+)+`` or
-``*a*b*c*`` stop the process.
+exact addresses and whole domains are looked up, wildcards are kept by their domain, and patterns are RE2's
+(``patterns``).
 
 Letters are the same in either case, as with every server that receives mail; what RFC 5321 §2.4 allows beyond that,
 nobody uses. A pattern must match the whole address: one that only has to match somewhere in it takes
@@ -12,27 +11,13 @@ nobody uses. A pattern must match the whole address: one that only has to match 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
-from typing import Protocol
-
-import re2
 
 from mtaq.model.address import Address
-from mtaq.state.entries import Kind, LocalAddress, plain_local_part
-
-#: Memory that RE2 may use for one pattern. A pattern that would need more is refused, which bounds its time as well:
-#: the slowest one found that is let in takes six milliseconds for the longest address, usual ones some microseconds.
-_MOST_BYTES = 2**18
+from mtaq.state.entries import LocalAddress, plain_local_part
+from mtaq.state.patterns import Matcher, compiled
 
 _REMEMBERED = 4096
-
-
-class Matcher(Protocol):
-    """A compiled pattern."""
-
-    def fullmatch(self, octets: bytes) -> object | None:
-        """Match all of *octets*, or return ``None``."""
 
 
 class LocalAddresses:
@@ -90,29 +75,3 @@ def plain_text(address: Address) -> str:
     """Return *address* as it is compared: without quotes, in lower case; the domain is so already."""
     local_part = plain_local_part(address.local_part)
     return f"{local_part}@{address.domain}" if address.domain else local_part
-
-
-@functools.lru_cache(maxsize=4096)
-def compiled(pattern: str, kind: Kind) -> Matcher:
-    """Compile a wildcard or a regular expression; the same one again costs nothing.
-
-    Raises:
-        ValueError: Not a regular expression of RE2, or one that is too large.
-    """
-    options = re2.Options()
-    options.max_mem = _MOST_BYTES
-    options.log_errors = False
-    options.case_sensitive = False
-    options.never_capture = True
-    text = _translated(pattern) if kind == "wildcard" else pattern
-    try:
-        matcher: Matcher = re2.compile(text, options)
-    except re2.error as error:
-        words = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(f"{pattern!r} is not a regular expression: {words}; expected RE2's syntax") from None
-    return matcher
-
-
-def _translated(wildcard: str) -> str:
-    signs = {"*": ".*", "?": "."}
-    return "".join(signs.get(sign) or re2.escape(sign) for sign in wildcard)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -20,10 +21,13 @@ from mtaq.model.address import Address
 from mtaq.model.errors import BrokerError
 from mtaq.state.aside import begin_aside
 from mtaq.state.block_list import BlockList
+from mtaq.state.control import LiveControl, Prepared, prepare
+from mtaq.state.control_database import ControlDatabase
 from mtaq.state.database import MOST_AUTOMATIC, Database, StateUnavailable, Versions
 from mtaq.state.engine import sqlite_path
 from mtaq.state.entries import Block, client_network, end_after
 from mtaq.state.local_addresses import LocalAddresses
+from mtaq.state.suppression_reader import SuppressionReader
 from mtaq.telemetry.events import EventLog
 
 T = TypeVar("T")
@@ -48,10 +52,15 @@ class _Loaded(NamedTuple):
     local_addresses: LocalAddresses | None
     blocks: BlockList | None
     ehlo_names: Mapping[str, str] | None
+    control: Mapping[str, Prepared]
 
 
 class State:
-    """The runtime state, seen from one process."""
+    """The runtime state, seen from one process.
+
+    Attributes:
+        control: What operators said about delivery.
+    """
 
     def __init__(
         self,
@@ -87,6 +96,8 @@ class State:
         self._unwritten: dict[str, Block] = {}
         self._lost = False
         self._wake = asyncio.Event()
+        self.control = LiveControl(clock, self._wake.set)
+        self._suppressions = SuppressionReader(self.control)
         self._task: asyncio.Task[None] | None = None
         self._working: asyncio.Future[Any] | None = None
 
@@ -193,17 +204,21 @@ class State:
     async def _write(self) -> None:
         now = self._clock()
         entries = [block for block in self._unwritten.values() if not block.is_over(now)]
+        control = [entry for entry in self.control.unwritten.values() if not entry.is_over(now)]
         if entries:
             await self._do(lambda: self._database.set_blocks(entries, now=now))
+        if control:
+            await self._do(lambda: ControlDatabase(self._database).put(control, now=now))
+        self.control.forget_written(control, now)
         written = {block.network: block for block in entries}
         self._unwritten = {
             network: block
             for network, block in self._unwritten.items()
             if block is not written.get(network) and not block.is_over(now)
         }
-        if entries and self._announce is not None:
+        if (entries or control) and self._announce is not None:
             with contextlib.suppress(BrokerError):  # others find out by looking
-                await self._announce(b"blocks")
+                await self._announce(b"changed")
 
     async def _read(self) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -212,6 +227,7 @@ class State:
         loaded = await self._do(lambda: _load(self._database, known))
         if is_stale:
             self._read_all_at = now_s
+        changed = {name for name, version in loaded.versions.items() if self._known.get(name) != version}
         self._known = loaded.versions
         if loaded.local_addresses is not None:
             self._local_addresses = loaded.local_addresses
@@ -221,6 +237,24 @@ class State:
             self._blocks = loaded.blocks
             for block in self._unwritten.values():
                 self._blocks.add(block)
+        for kind, prepared in loaded.control.items():
+            self.control.replace(kind, prepared)
+        self.control.tell(changed - {"suppressions"})
+        await self._read_suppressions(is_stale=is_stale)
+        self.control.tell(changed & {"suppressions"})
+
+    async def _read_suppressions(self, *, is_stale: bool) -> None:
+        reader = self._suppressions
+        is_last = reader.known == self._known.get("suppressions", 0)
+        while not is_last:
+            page = await self._do(
+                lambda: ControlDatabase(self._database).read_suppressions(reader.known, is_begun=reader.is_begun)
+            )
+            is_last = await self._do(functools.partial(reader.take, page))
+        if is_stale:
+            now = self._clock()
+            number = await self._do(lambda: ControlDatabase(self._database).count_suppressions(now))
+            await self._do(lambda: reader.check(number, now))
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Have *work* done on the database, one piece at a time."""
@@ -241,6 +275,7 @@ def _load(database: Database, known: Versions) -> _Loaded:
         None if contents.local_addresses is None else LocalAddresses(contents.local_addresses),
         None if contents.blocks is None else BlockList(contents.blocks),
         None if sources is None else {source.ip: source.ehlo_name for source in sources},
+        {kind: prepare(kind, entries) for kind, entries in contents.control.items()},
     )
 
 

@@ -281,7 +281,7 @@ async def test_everything_is_read_again(build, database):
     """A change that did not touch the counters is found when the time to live is over."""
     state = build(ttl_s=0.5)
     await state.start()
-    with database._connected(writes=True) as hand:
+    with database.connected(writes=True) as hand:
         hand.execute(text("INSERT INTO mtaq_sources VALUES ('192.0.2.1', 'a.example', '2026-03-01 12:00:00')"))
     await wait_until(lambda: state.ehlo_name("192.0.2.1") == "a.example")
 

@@ -19,7 +19,8 @@ from mtaq.state.entries import (
     parse_note,
     parse_pattern,
 )
-from mtaq.state.local_addresses import LocalAddresses, compiled
+from mtaq.state.local_addresses import LocalAddresses
+from mtaq.state.patterns import compiled
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANN = Address("ann", "example.com")

@@ -6,7 +6,8 @@ import pytest
 
 from mtaq.model.address import Address
 from mtaq.state.entries import Kind, LocalAddress, parse_pattern
-from mtaq.state.local_addresses import LocalAddresses, compiled
+from mtaq.state.local_addresses import LocalAddresses
+from mtaq.state.patterns import compiled
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
