@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 #: Where suites are that may not be copied.
 ELSEWHERE = HERE.parent.parent.parent / "shared" / "vectors"
 
-FOLDERS = ("address", "crypt", "mime", "proxy", "reports", "smtp", "spf")
+FOLDERS = ("address", "arc", "authres", "crypt", "dkim", "dmarc", "mime", "proxy", "reports", "smtp", "spf")
 #: The vector files, by suite name as ``departures.json`` has it.
 SUITES = {f"{folder}/{path.stem}": path for folder in FOLDERS for path in sorted((HERE / folder).glob("*.json"))}
 
