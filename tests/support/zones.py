@@ -54,6 +54,18 @@ def _octets(value: str | list[str]) -> list[bytes]:
     return [string.encode("latin-1") for string in strings] or [b""]
 
 
+def split_zones(zones: Mapping[str, Any]) -> Zones:
+    """Return *zones* with their TXT records in strings of at most 255 octets, as DNS has them."""
+    return {name: _split(entry) for name, entry in zones.items()}
+
+
+def _split(entry: Any) -> Any:
+    if isinstance(entry, str) or isinstance(entry.get("TXT", ""), str):
+        return entry
+    texts = ["".join(record).encode() for record in entry["TXT"]]
+    return entry | {"TXT": [[text[at : at + 255] for at in range(0, len(text), 255)] for text in texts]}
+
+
 def answer_from(zones: Mapping[str, Any], question: Question, aliases: int = 8) -> DnsAnswer:
     """Return what a resolver makes of *zones* for *question*."""
     entry = zones.get(_key(question.name))
