@@ -337,14 +337,17 @@ def test_several_authors_of_one_domain_are_one() -> None:
 
 def test_questions_are_bounded() -> None:
     """The most hostile message stays within the questions that a check may ask, and asks nothing twice."""
-    top = ".".join("abcdefgh") + ".test"
-    zones = {f"_dmarc.{top}": record("p=reject"), "_dmarc.test": record("p=none", "sp=none", "np=reject")}
     signers = [".".join(f"{label}{number}" for label in "zyxwvut") + f".{number}.test" for number in range(30)]
+    # Each signer must be walked for, and then turns out to be a stranger.
+    zones = {f"_dmarc.{name}": record("p=none", "psd=n") for name in (*signers, "s.p.f.x.y.z.w.test")}
+    zones["_dmarc.test"] = record("p=none", "sp=none", "np=reject")
     senders = ", ".join(f"a@{'.'.join(f'{label}{number}' for label in 'qrstuvwx')}.test" for number in range(4))
     asked: list[Question] = []
-    identities = [(name, word) for name in signers for word in ("pass", "temperror")]
-    check(zones, senders, spf=("s.p.f.x.y.z.w.test", "temperror"), dkim=identities, asked=asked)
-    assert len(asked) == len(set(asked)) <= MAX_QUESTIONS
+    identities = [(name, word) for name, word in zip(signers, ["pass", "temperror"] * 15, strict=True)]
+    result = check(zones, senders, spf=("s.p.f.x.y.z.w.test", "temperror"), dkim=identities, asked=asked)
+    assert result.result == "fail"
+    assert 80 < len(asked) <= MAX_QUESTIONS
+    assert len(asked) == len(set(asked))
 
 
 def test_names_that_cannot_exist_are_not_asked_for() -> None:
