@@ -88,16 +88,16 @@ def without_signature(field: RawField) -> RawField:
     return RawField(field.name, before + colon + without_b(value))
 
 
-def selected(
-    fields: Sequence[RawField], index: Mapping[bytes, Sequence[int]], names: Iterable[bytes], own: int | None = None
-) -> Iterator[RawField]:
+def selected_places(
+    index: Mapping[bytes, Sequence[int]], names: Iterable[bytes], own: int | None = None
+) -> Iterator[int]:
     """
-    Yield the fields that the *names* of ``h=`` mean, of each name from the bottom (RFC 6376 §5.4.2).
+    Yield the places of the fields that the *names* of ``h=`` mean, of each name from the bottom (RFC 6376 §5.4.2).
 
     A name without a field left means none, which is how signers rule out that one is added.
 
     Args:
-        index: ``field_index(fields)``.
+        index: What ``field_index`` returns.
         own: Place of the signature itself, which it never covers that way.
     """
     left: dict[bytes, Iterator[int]] = {}
@@ -107,7 +107,7 @@ def selected(
         if place is not None and place == own:
             place = next(places, None)
         if place is not None:
-            yield fields[place]
+            yield place
 
 
 def field_index(fields: Iterable[RawField]) -> dict[bytes, list[int]]:
@@ -118,11 +118,10 @@ def field_index(fields: Iterable[RawField]) -> dict[bytes, list[int]]:
     return index
 
 
-def header_hash(fields: Iterable[RawField], signature: RawField, *, relaxed: bool) -> bytes:
-    """Return the SHA-256 that a signature signs: of *fields*, then of itself, its ``b=`` empty (RFC 6376 §3.7)."""
-    signed = [canonical_field(field, relaxed=relaxed) for field in fields]
-    signed.append(canonical_field(without_signature(signature), relaxed=relaxed))
-    return hashlib.sha256(CRLF.join(signed)).digest()
+def header_hash(canonical_fields: Iterable[bytes], signature: RawField, *, relaxed: bool) -> bytes:
+    """Return the SHA-256 that a signature signs: of the fields, then of itself, its ``b=`` empty (RFC 6376 §3.7)."""
+    own = canonical_field(without_signature(signature), relaxed=relaxed)
+    return hashlib.sha256(CRLF.join([*canonical_fields, own])).digest()
 
 
 class BodyHashes(NamedTuple):

@@ -12,10 +12,11 @@ from mtaq.mailauth.dkim_canonical import (
     BodyHashes,
     RawField,
     body_hashes,
+    canonical_field,
     field_index,
     header_hash,
     raw_fields,
-    selected,
+    selected_places,
 )
 
 #: Hashing more than this is left to a thread: below it takes less than a millisecond, which a thread costs as well.
@@ -43,6 +44,7 @@ class SignedMessage:
         section = content[: min(end, HEADER_LIMIT_BYTES)]
         self._content = content
         self._bodies: dict[bool, BodyHashes] = {}
+        self._canonical_fields: dict[tuple[int, bool], bytes] = {}
         self.fields = raw_fields(section)
         self.index = field_index(self.fields)
         self.problem = _problem(section, end)
@@ -79,7 +81,21 @@ class SignedMessage:
 
     def signed_hash(self, place: int, names: Iterable[bytes], *, relaxed: bool) -> bytes:
         """Return the SHA-256 that the signature at *place* signs, of the fields *names* and of itself."""
-        return header_hash(selected(self.fields, self.index, names, own=place), self.fields[place], relaxed=relaxed)
+        return self.hash_under(self.fields[place], names, relaxed=relaxed, own=place)
+
+    def hash_under(
+        self, signature: RawField, names: Iterable[bytes], *, relaxed: bool, own: int | None = None
+    ) -> bytes:
+        """Return the SHA-256 that *signature* signs, which stands at *own*, or is not in this message yet."""
+        places = selected_places(self.index, names, own)
+        return header_hash([self._canonical(place, relaxed) for place in places], signature, relaxed=relaxed)
+
+    def _canonical(self, place: int, relaxed: bool) -> bytes:
+        """Each field is made canonical once, however many signatures cover it."""
+        known = self._canonical_fields.get((place, relaxed))
+        if known is None:
+            known = self._canonical_fields[place, relaxed] = canonical_field(self.fields[place], relaxed=relaxed)
+        return known
 
 
 def _header_end(content: bytes) -> tuple[int, int]:

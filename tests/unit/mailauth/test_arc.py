@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtaq.mailauth import dkim_message
 from mtaq.mailauth.arc import ArcResult, check_arc
 from mtaq.mailauth.arc_chain import MAX_INSTANCES, find_chain
 from mtaq.mailauth.dkim_message import SignedMessage
@@ -132,6 +133,22 @@ def test_more_than_fifty_sets() -> None:
     fields = content[: content.index(b"From:")]
     result = checked(fields * (MAX_INSTANCES + 1) + MESSAGE, asked)
     assert (result.word, result.reason, asked) == ("fail", "more than 50 sets", [])
+
+
+def test_a_field_is_made_canonical_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many signatures cover a large field, it is worked through once."""
+    content = MESSAGE.replace(b"Subject:", b"Subject: " + b"a " * 9_000)
+    for instance in range(1, 11):
+        content = sealed(content, instance, KEY)
+    worked = []
+    canonical = dkim_message.canonical_field
+    monkeypatch.setattr(
+        dkim_message,
+        "canonical_field",
+        lambda field, relaxed: worked.append(field) or canonical(field, relaxed=relaxed),
+    )
+    assert checked(content).oldest_pass == 1
+    assert len(worked) == len({b"from", b"to", b"subject"})
 
 
 @pytest.mark.parametrize(("instance", "cv"), [(1, "pass"), (2, "none"), (1, "yes"), (2, "PASS")])

@@ -21,7 +21,7 @@ from mtaq.mailauth.dkim_canonical import (
     field_index,
     parse_canonicalization,
     raw_fields,
-    selected,
+    selected_places,
 )
 from mtaq.mailauth.dkim_tags import TagError
 
@@ -118,7 +118,7 @@ def test_fields_are_selected_from_the_bottom() -> None:
     fields = raw_fields(b"A: 1\r\nB: 2\r\nA: 3\r\nA: 4")
 
     def values(*names: bytes, own: int | None = None) -> list[bytes]:
-        return [field.value.strip() for field in selected(fields, field_index(fields), names, own=own)]
+        return [fields[place].value.strip() for place in selected_places(field_index(fields), names, own)]
 
     assert values(b"a", b"a", b"b", b"c", b"b") == [b"4", b"3", b"2"]
     assert values(b"a", b"a", b"a", own=2) == [b"4", b"1"]
