@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
+import platform
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -82,7 +82,7 @@ def _check_domain(args: argparse.Namespace) -> int:
         return sources, await checks.run()
 
     async def _ehlo_name(settings: Settings, ip: str) -> str:
-        return settings.reception.smtp_hostname or await resolver.reverse(ip) or socket.getfqdn()
+        return settings.reception.smtp_hostname or await resolver.reverse(ip) or platform.node()
 
     sources, findings = run_in_loop(find())
     if args.json:
