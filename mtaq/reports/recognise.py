@@ -15,7 +15,7 @@ from mtaq.reports.aggregate import read_aggregate
 from mtaq.reports.arf import FEEDBACK, read_arf
 from mtaq.reports.dsn import STATUS, read_dsn
 from mtaq.reports.mdn import DISPOSITION, read_mdn
-from mtaq.reports.odd import may_be_bounce, read_odd
+from mtaq.reports.odd import lowered_header, may_be_bounce, read_odd
 from mtaq.reports.parts import Part, parts
 from mtaq.reports.report import NotAReport, Report
 from mtaq.reports.tlsrpt import read_tlsrpt
@@ -38,6 +38,12 @@ _CARRIERS = frozenset(
     )
 )  # fmt: skip
 _NAMES = (".xml", ".gz", ".gzip", ".zip", ".json")
+#: One of these stands in each type and each name above, or the name is written in another way (RFC 2231). Looking for
+#: them costs less than reading the fields, and most mail has none.
+_HINTS = (
+    b"-status", b"-notification", b"feedback-report", b"zip", b"xml", b"json", b".gz", b"octet-stream",
+    b"compressed", b"tlsrpt", b"name*",
+)  # fmt: skip
 _BEFORE_TEXT = b" \t\r\n\xef\xbb\xbf"
 #: How XML begins in UTF-8 and its relatives, and in UTF-16.
 _XML = (b"<", b"\xff\xfe<\0", b"\xfe\xff\0<", b"<\0", b"\0<")
@@ -45,9 +51,14 @@ _XML = (b"<", b"\xff\xfe<\0", b"\xfe\xff\0<", b"<\0", b"\0<")
 
 def may_be_report(content: bytes, envelope: str) -> bool:
     """Is *content* worth ``recognise``? *envelope* is the reverse-path; empty for the null one."""
+    header = lowered_header(content)
+    if may_be_bounce(header, envelope):
+        return True
+    if b"multipart/" not in header and not any(hint in header for hint in _HINTS):
+        return False
     top = entity_at(content, 0, len(content))
     media_type = top.media_type
-    if may_be_bounce(content, envelope) or media_type == "multipart/report":
+    if media_type == "multipart/report":
         return True
     if not media_type.startswith("multipart/"):
         return _is_candidate(Part(content, top, media_type))
@@ -89,7 +100,7 @@ def _read(content: bytes, found: list[Part], envelope: str, recipient: Address |
             return _read_document(part, budget)
         except NotAReport:
             continue
-    if may_be_bounce(content, envelope):
+    if may_be_bounce(lowered_header(content), envelope):
         try:
             return _read_wrapped(found) or read_odd(content, found, recipient)
         except NotAReport:
