@@ -8,6 +8,7 @@ short lines of text, so it is given just the beginning of a mail, and no long li
 from __future__ import annotations
 
 import email
+import logging
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -45,6 +46,7 @@ def _scan() -> _Scan | None:
         from flufl.bounce import all_failures  # an extra: absent, nothing is recognised by it
     except ImportError:
         return None
+    logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL + 1)  # it tells of each mail that it stumbles over
     found: _Scan = all_failures
     return found
 
