@@ -158,7 +158,7 @@ def test_no_side_has_more_connections_than_both_together(side):
     assert loaded("smtp-connections=2000", f"smtp-connections-{side}=1001")
 
 
-@pytest.mark.parametrize("key", ["rabbitmq-results", "rabbitmq-retry", "rabbitmq-dead"])
+@pytest.mark.parametrize("key", ["rabbitmq-results", "rabbitmq-reports", "rabbitmq-retry", "rabbitmq-dead"])
 def test_results_do_not_go_into_the_outbox(key):
     """A result published into the outbox would be delivered as a message."""
     assert f"{key}: is the outbox" in mistakes(f"{key}=outbox")[0]
@@ -241,10 +241,10 @@ def test_strangers_that_are_believed_are_warned_of():
     assert loaded("smtp-range=::/0", "smtp-extract=false").warnings == ()
 
 
-@pytest.mark.parametrize("queue", ["inbox", "local"])
+@pytest.mark.parametrize("queue", ["inbox", "local", "reports"])
 def test_what_was_refused_is_not_among_what_was_accepted(queue):
     """A script that works on accepted mail would take evidence of spam for mail."""
-    names = ("rabbitmq-local=local", f"rabbitmq-refused={queue}")
+    names = ("rabbitmq-local=local", "rabbitmq-reports=reports", f"rabbitmq-refused={queue}")
     assert mistakes(*names)[0].startswith("rabbitmq-refused: also takes accepted mail")
     assert loaded("rabbitmq-local=local", "rabbitmq-refused=refused")
 
