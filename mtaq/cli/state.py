@@ -27,6 +27,7 @@ from mtaq.model.errors import BrokerError, ConfigError
 from mtaq.model.times import format_time
 from mtaq.state import Database, StateUnavailable
 from mtaq.state.aside import aside
+from mtaq.state.control_store import TooManyEntries
 
 T = TypeVar("T")
 
@@ -65,9 +66,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def ask(args: argparse.Namespace, work: Callable[[Database], T]) -> T:
+def ask(args: argparse.Namespace, work: Callable[[Database], T], *, timeout_s: float = _DATABASE_TIMEOUT_S) -> T:
     """Do *work*, which only reads, on the database of the settings; a failure ends the program with its status."""
-    return _run(load_or_exit(args), work, hint=False)
+    return _run(load_or_exit(args), work, hint=False, timeout_s=timeout_s)
 
 
 def read_state(settings: Settings, work: Callable[[Database], T]) -> T:
@@ -75,25 +76,29 @@ def read_state(settings: Settings, work: Callable[[Database], T]) -> T:
     return _run(settings, work, hint=False)
 
 
-def change(args: argparse.Namespace, work: Callable[[Database], T]) -> T:
+def change(args: argparse.Namespace, work: Callable[[Database], T], *, timeout_s: float = _DATABASE_TIMEOUT_S) -> T:
     """Do *work*, which changes something, and hint to the running processes; otherwise as ``ask``."""
-    return _run(load_or_exit(args), work, hint=True)
+    return _run(load_or_exit(args), work, hint=True, timeout_s=timeout_s)
 
 
-def _run(settings: Settings, work: Callable[[Database], T], *, hint: bool) -> T:
+def _run(settings: Settings, work: Callable[[Database], T], *, hint: bool, timeout_s: float = _DATABASE_TIMEOUT_S) -> T:
     try:
         if os.geteuid() == 0:
             if settings.state.database_address is None:
                 make_folders(settings)
             become_user(settings.process.user)
-        return asyncio.run(_do(settings, work, hint=hint))
+        return asyncio.run(_do(settings, work, hint=hint, timeout_s=timeout_s))
     except ConfigError as error:
         denied = isinstance(error.__cause__, PermissionError)
         _fail(error, exits.NO_PERMISSION if denied else exits.CONFIG)
     except StateUnavailable as error:
         _fail(error, exits.UNAVAILABLE)
+    except TooManyEntries as error:
+        _fail(error, exits.CANNOT_CREATE)
     except TimeoutError:
-        _fail(f"the database did not answer within {_DATABASE_TIMEOUT_S:g} s", exits.UNAVAILABLE)
+        _fail(f"the database did not answer within {timeout_s:g} s", exits.UNAVAILABLE)
+    except BrokenPipeError:  # whoever reads what is printed has seen enough
+        raise
     except OSError as error:
         _fail(exits.explain(error), exits.of_os_error(error))
 
@@ -103,14 +108,14 @@ def _fail(problem: object, status: int) -> NoReturn:
     sys.exit(status)
 
 
-async def _do(settings: Settings, work: Callable[[Database], T], *, hint: bool) -> T:
+async def _do(settings: Settings, work: Callable[[Database], T], *, hint: bool, timeout_s: float) -> T:
     def at_once() -> T:
         database = Database(settings.database_address)
         database.open()
         with contextlib.closing(database):
             return work(database)
 
-    result = await aside(at_once, timeout_s=_DATABASE_TIMEOUT_S)
+    result = await aside(at_once, timeout_s=timeout_s)
     if hint and settings.state.cluster_exchange is not None:
         await _hint(settings, settings.state.cluster_exchange)
     return result

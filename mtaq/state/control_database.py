@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from mtaq.model.control import Entry, Suppression
 from mtaq.state import control_store, suppression_store
 from mtaq.state.database import Database
+from mtaq.state.patterns import AddressPatterns
 from mtaq.state.rows import kind_of_entry
 from mtaq.state.tables import changes
 
@@ -80,14 +81,17 @@ class ControlDatabase:
         with self._database.connected() as connection:
             return suppression_store.count(connection, now)
 
-    def suppressions_of(self, patterns: Sequence[str], now: datetime) -> list[Suppression]:
-        """Return those with these patterns.
+    def suppressions_of(self, address: str, now: datetime) -> list[Suppression]:
+        """Return those that hold *address*, as ``plain_text`` spells it, whatever sender and tag they are about.
 
         Raises:
             StateUnavailable: It does not answer.
         """
         with self._database.connected() as connection:
-            return suppression_store.look_up(connection, patterns, now)
+            exact = suppression_store.look_up(connection, [address, address.rpartition("@")[2]], now)
+            wildcards = suppression_store.wildcards(connection, now)
+        patterns = AddressPatterns([(entry.pattern, "wildcard") for entry in wildcards])
+        return [*exact, *(wildcards[index] for index in patterns.matching(address))]
 
     def all_suppressions(self, now: datetime) -> Iterator[Suppression]:
         """Give out all of them in the order of their patterns, read piece by piece.

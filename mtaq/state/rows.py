@@ -49,18 +49,22 @@ def kind_of_entry(entry: Entry) -> str:
     return next(kind for kind, cls in KINDS.items() if type(entry) is cls)
 
 
-def to_json(value: Any) -> Any:
-    """Return an entry, or a part of one, as JSON; secrets are among it."""
+def to_json(value: Any, *, complete: bool = False) -> Any:
+    """Return an entry, or a part of one, as JSON; secrets are among it. *complete* has what is as by default, too."""
     if dataclasses.is_dataclass(value):
         found = {each.name: (getattr(value, each.name), each.default) for each in dataclasses.fields(value)}
         # An empty text where the default is None means something: the null reverse-path.
-        return {name: to_json(item) for name, (item, default) in found.items() if item != default and item != {}}
+        return {
+            name: to_json(item, complete=complete)
+            for name, (item, default) in found.items()
+            if complete or (item != default and item != {})
+        }
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, tuple):
-        return [to_json(item) for item in value]
+        return [to_json(item, complete=complete) for item in value]
     return dict(value) if isinstance(value, Mapping) else value
 
 

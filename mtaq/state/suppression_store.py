@@ -8,6 +8,7 @@ forgotten since, and reads everything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from mtaq.state.tables import changes, suppressions
 
 #: Most entries changed in one transaction, and so with one number; and rows read at once, which has to be more.
 MOST_CHANGED = 5_000
-MOST_READ = 20_000
+MOST_READ = 10_000
 
 _REMEMBERED = timedelta(days=1)
 _FORGOTTEN = "suppressions_forgotten"
@@ -33,7 +34,7 @@ class Page(NamedTuple):
     """Rows that changed after a number.
 
     Attributes:
-        added: Entries that are there, ended ones included.
+        added: Entries that are there, ended ones included; when they were added is not told.
         removed: Entries that are not there any more.
         version: The number up to which the table is known now.
         is_last: Nothing is beyond it.
@@ -80,7 +81,17 @@ def look_up(connection: Connection, patterns: Sequence[str], now: datetime) -> l
     """Return the entries with these patterns, all senders and tags."""
     wanted = suppressions.c.pattern.in_(patterns)
     rows = connection.execute(select(suppressions).where(~suppressions.c.removed, _lasts(now), wanted))
-    return [_entry(row) for row in rows]
+    return [_dated(row) for row in rows]
+
+
+def wildcards(connection: Connection, now: datetime) -> list[Suppression]:
+    """Return the entries whose patterns are wildcards."""
+    pattern = suppressions.c.pattern
+    wanted = or_(pattern.contains("*", autoescape=True), pattern.contains("?", autoescape=True))
+    return [
+        _dated(row)
+        for row in connection.execute(select(suppressions).where(~suppressions.c.removed, _lasts(now), wanted))
+    ]
 
 
 def page(connection: Connection, after: Suppression | None, limit: int, now: datetime) -> list[Suppression]:
@@ -94,7 +105,7 @@ def page(connection: Connection, after: Suppression | None, limit: int, now: dat
         later_tag = and_(columns.sender_domain == sender_domain, columns.tag > tag)
         later = or_(columns.sender_domain > sender_domain, later_tag)
         query = query.where(columns.pattern >= pattern, or_(columns.pattern > pattern, later))
-    return [_entry(row) for row in connection.execute(query)]
+    return [_dated(row) for row in connection.execute(query)]
 
 
 def put(connection: Connection, entries: Iterable[Suppression], version: int, *, now: datetime) -> None:
@@ -164,5 +175,8 @@ def _entry(row: Any) -> Suppression:
         tag=row.tag or None,
         reason=row.reason,
         expires_at=None if row.expires_at is None else parse_time(row.expires_at),
-        created_at=parse_time(row.created_at),
     )
+
+
+def _dated(row: Any) -> Suppression:
+    return replace(_entry(row), created_at=parse_time(row.created_at))

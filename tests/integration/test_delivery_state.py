@@ -270,7 +270,8 @@ def test_listing_suppressions(database, monkeypatch):
         (entry.pattern, entry.sender_domain, entry.tag) for entry in entries[2:]
     }
     assert [entry.pattern for entry in found] == sorted(entry.pattern for entry in found)
-    assert len(database.suppressions_of(["ann@example.com", "old@example.com"], later)) == 2
+    assert [entry.pattern for entry in database.suppressions_of("ann@example.com", later)] == ["ann@example.com"] * 2
+    assert database.suppressions_of("old@example.com", later) == []
     assert database.count_suppressions(later) == 10
     assert database.put_suppressions([entries[0]], now=later) == 1
     assert database.count_suppressions(later) == 11
