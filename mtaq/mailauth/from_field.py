@@ -2,8 +2,8 @@
 
 Every domain behind an ``@`` that is neither quoted nor in a comment is one: in ``a@b.test <c@d.test>`` some readers
 show the one and some the other, and whoever is shown must be accounted for. What a reader can only guess at is a
-problem and not a domain (RFC 9989 §11.5). Display names are not judged (RFC 9989 §11.4). One pass, bounded, never an
-exception.
+problem and not a domain (RFC 9989 §11.5). Display names are not judged (RFC 9989 §11.4), but a name that stands in the
+place of an address is none. Bounded, and never an exception.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import idna
 
 from mtaq.mime.headers import TRACE_LIMIT_BYTES, header_end, unfold
+from mtaq.mime.words import decode_words, text_of
 
 #: Longer fields are not read, nor those of more tokens: a display name and an address take some hundred octets.
 MAX_FIELD_BYTES = 8_192
@@ -27,8 +28,7 @@ _FROM = re.compile(rb"^from[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.MULTILINE 
 _TOKEN = re.compile(
     rb"""(?P<blank>[ \t\r\n]++)
     |(?P<quoted>"(?:[^"\\\x00-\x08\x0b-\x1f]|\\[^\x00])*+")
-    |(?P<word>(?<![^ \t\r\n,:;<>()])=\?[!->@-~]++\?[bBqQ]\?[!->@-~]*+\?=(?=[ \t\r\n,:;<>()]|\Z))  # RFC 2047: no @ in it
-    |(?P<literal>\[[^\[\]\\\x00-\x1f]*+\])
+    |(?P<word>=\?[^\x00- \x7f"(),.:;<>@\[\\\]?]++\?[bBqQ]\?[^\x00- \x7f"(),:;<>\[\\\]?]*+\?=)  # RFC 2047
     |(?P<atom>[^\x00- \x7f"(),.:;<>@\[\\\]]++)
     |(?P<comment>\()
     |(?P<special>[,.:;<>@\\\]\[])""",
@@ -78,7 +78,9 @@ def authors_of(value: bytes) -> Authors:
     if len(value) > MAX_FIELD_BYTES:
         return Authors((), "the From field is too long")
     try:
-        domains = tuple(dict.fromkeys(_domains(list(_tokens(value)))))
+        tokens = list(_tokens(value))
+        _refuse_disguised(tokens)
+        domains = tuple(dict.fromkeys(_domains(tokens)))
     except _Malformed as error:
         return Authors((), str(error))
     if not domains:
@@ -128,6 +130,23 @@ def _after_comment(value: bytes, position: int) -> int:
     raise _Malformed("a comment in the From field does not end")
 
 
+def _refuse_disguised(tokens: list[_Token]) -> None:
+    """Refuse an address in quotes, or as an encoded-word, that is not clearly a name in front of another address."""
+    disguised, before = "", b""
+    for kind, text in tokens:
+        if text == b"<" or (text == b"@" and disguised == "quoted"):
+            disguised = ""
+        elif disguised and kind == "special" and text != b".":
+            break
+        elif (kind == "word" and "@" in decode_words(text_of(text))) or (kind == "quoted" and b"@" in text):
+            disguised = kind
+        if disguised == "word" and before == b"<":
+            break
+        before = text
+    if disguised:
+        raise _Malformed("a name in the From field stands for an address")
+
+
 def _domains(tokens: list[_Token]) -> Iterator[str]:
     position = 0
     while position < len(tokens):
@@ -148,7 +167,7 @@ def _after_route(tokens: list[_Token], start: int) -> int:
         kind, text = tokens[position]
         if text == b":":
             return position + 1
-        if kind not in ("atom", "literal") and text not in (b"@", b".", b","):
+        if kind != "atom" and text not in (b"@", b".", b",", b"[", b"]"):
             break
     return start
 
