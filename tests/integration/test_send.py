@@ -17,7 +17,7 @@ import trustme
 from mtaq.cli import exits
 from mtaq.cli.main import main
 from mtaq.cli.send import NO_USER
-from mtaq.cli.sink_faults import Faults, parse_faults
+from mtaq.cli.sink_faults import parse_faults
 from tests.support.instance import ROOT, free_port, wait_until
 from tests.support.running_sink import RunningSink
 from tests.support.wire import Wire
@@ -38,7 +38,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def start_one(*replies: str, percent: float = 100, certificate: Path | None = None) -> RunningSink:
         folder = tmp_path / str(len(started))
         folder.mkdir()
-        started.append(RunningSink(folder, Faults(parse_faults(replies, [], []), percent), certificate))
+        started.append(RunningSink(folder, parse_faults(replies, [], []), certificate, percent=percent))
         return started[-1]
 
     yield start_one

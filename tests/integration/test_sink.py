@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from mtaq.cli import exits
-from mtaq.cli.sink_faults import Faults, parse_faults
+from mtaq.cli.sink_faults import parse_faults
 from tests.support.instance import ROOT, Sink
 from tests.support.running_sink import RunningSink
 from tests.support.wire import Wire
@@ -45,11 +46,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         delays: list[str] | None = None,
         percent: float = 100.0,
         certificate: Path | None = None,
+        **more: Any,
     ) -> RunningSink:
         folder = tmp_path / str(len(started))
         folder.mkdir()
-        faults = Faults(parse_faults(replies or [], drops or [], delays or []), percent)
-        started.append(RunningSink(folder, faults, certificate))
+        rules = parse_faults(replies or [], drops or [], delays or [])
+        started.append(RunningSink(folder, rules, certificate, percent=percent, **more))
         return started[-1]
 
     yield start_one
@@ -80,15 +82,22 @@ def test_message_is_kept(start: Start) -> None:
     [note] = sink.notes()
     assert datetime.fromisoformat(note.pop("time")).tzinfo is not None
     assert (sink.folder / "mail" / "new" / note.pop("file")).read_bytes() == CONTENT
+    assert note.pop("connection").endswith(".1")
+    assert (note.pop("local-port"), note.pop("remote-port") > 0) == (sink.port, True)
     assert note == {
+        "event": "message",
         "local-ip": "127.0.0.1",
         "remote-ip": "127.0.0.1",
         "helo": "client.test",
         "tls": None,
+        "user": None,
+        "message": 1,
         "reverse-path": "",
         "forward-paths": ["c@d.test", "e@f.test"],
+        "declared-size": None,
         "body": "8bitmime",
         "smtputf8": False,
+        "requiretls": False,
         "size": len(CONTENT),
         "sha256": hashlib.sha256(CONTENT).hexdigest(),
     }
@@ -281,10 +290,9 @@ def test_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["--reply", "lunch=450"], exits.USAGE, "'lunch' is not one of connect, ehlo, mail"),
+        (["--reply", "lunch=450"], exits.USAGE, "'lunch' is not one of connect, ehlo, starttls"),
         (["--reply", "mail"], exits.USAGE, "STAGE=CODE"),
         (["--reply", "mail=99"], exits.USAGE, "three digits"),
-        (["--reply", "data=250 fine"], exits.USAGE, "4yz or 5yz"),
         (["--drop", "lunch"], exits.USAGE, "'lunch' is not one of"),
         (["--delay", "mail=soon"], exits.USAGE, "seconds"),
         (["--delay", "mail=-1"], exits.USAGE, "seconds"),
