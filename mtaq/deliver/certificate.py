@@ -1,14 +1,15 @@
 """Who a certificate says it is, without believing it: subject, issuer and end of an X.509 certificate (RFC 5280).
 
 Python's ``ssl`` tells these only of certificates it has verified; results show them of any. Reads the few fields it
-needs and gives up with ``None`` on whatever is not DER.
+needs and gives up with ``None`` on whatever is not DER. Also gets at what a host has sent: its chain, its key.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mtaq.model.times import format_time
 
@@ -30,14 +31,39 @@ class Names(NamedTuple):
 def read_names(der: bytes) -> Names | None:
     """Return the names in the certificate *der*, or ``None`` when it cannot be read."""
     try:
-        (_, certificate), *_ = _items(der)
-        (_, to_be_signed), *_ = _items(certificate)
-        fields = [item for item in _items(to_be_signed) if item[0] != _VERSION]
-        _serial, _algorithm, (_, issuer), (_, validity), (_, subject), *_ = fields
+        _serial, _algorithm, (_, issuer), (_, validity), (_, subject), *_ = _fields(der)
         _, (tag, not_after), *_ = _items(validity)
         return Names(_name(subject), _name(issuer), format_time(_time(tag, not_after)))
     except (ValueError, IndexError):
         return None
+
+
+def public_key_info(der: bytes) -> bytes | None:
+    """Return the SubjectPublicKeyInfo of the certificate *der*, octet for octet; ``None`` when it cannot be read."""
+    try:
+        _serial, _algorithm, _issuer, _validity, _subject, (tag, content), *_ = _fields(der)
+    except (ValueError, IndexError):
+        return None
+    length = len(content)
+    if length < 0x80:
+        return bytes((tag, length)) + content
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(octets))) + octets + content
+
+
+def presented_chain(session: ssl.SSLObject) -> list[bytes]:
+    """Return the certificates that the peer sent, in DER, its own first; verified or not."""
+    # Public from Python 3.13 on; before, what ``ssl`` wraps has it since 3.10.
+    holder: Any = session if hasattr(session, "get_unverified_chain") else session._sslobj  # type: ignore[attr-defined]
+    chain = holder.get_unverified_chain() or ()
+    return [each if isinstance(each, bytes) else ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in chain]
+
+
+def _fields(der: bytes) -> list[tuple[int, bytes]]:
+    """Return the fields of the part that is signed, the version left out (RFC 5280 §4.1)."""
+    (_, certificate), *_ = _items(der)
+    (_, to_be_signed), *_ = _items(certificate)
+    return [item for item in _items(to_be_signed) if item[0] != _VERSION]
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:

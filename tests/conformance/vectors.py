@@ -13,7 +13,8 @@ To add a suite:
 
 A file has ``cases``, or ``scenarios`` that each have a zone and ``tests`` by name; a test then counts as a case, knows
 its scenario under ``scenario``, and is called ``<the scenario's description>/<name>``. A case without ``id`` is called
-by its ``file`` or ``about``.
+by its ``file`` or ``about``. Cases of several kinds in one file (``KINDS``) are called ``<kind>/<id or number>`` and
+know their ``kind``.
 """
 
 from __future__ import annotations
@@ -30,9 +31,15 @@ HERE = Path(__file__).parent
 #: Where suites are that may not be copied.
 ELSEWHERE = HERE.parent.parent.parent / "shared" / "vectors"
 
-FOLDERS = ("address", "arc", "authres", "crypt", "dkim", "dmarc", "mime", "proxy", "reports", "smtp", "spf")
+FOLDERS = (
+    "address", "arc", "authres", "crypt", "dane", "dkim", "dmarc", "mime", "mta-sts", "proxy", "reports", "smtp", "spf",
+)  # fmt: skip
 #: The vector files, by suite name as ``departures.json`` has it.
 SUITES = {f"{folder}/{path.stem}": path for folder in FOLDERS for path in sorted((HERE / folder).glob("*.json"))}
+
+
+#: Keys of ``mta-sts/mta-sts.json``.
+KINDS = ("policies", "txt", "mx_match")
 
 
 class Departure(NamedTuple):
@@ -91,6 +98,9 @@ def identified(loaded: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for scenario in loaded.get("scenarios", ()):
         for name, case in scenario["tests"].items():
             yield {**case, "id": f"{scenario['description']}/{name}", "scenario": scenario}
+    for kind in KINDS:
+        for number, case in enumerate(loaded.get(kind, ()), 1):
+            yield {**case, "id": f"{kind}/{case.get('id', number)}", "kind": kind}
 
 
 def case_ids(suite: str) -> list[str]:
