@@ -31,7 +31,7 @@ class Delivery:
         self._settings = settings
         self._events = events
         self._broker = broker_for(settings, f"deliver {number}", settle_within_s=SETTLE_WITHIN_S)
-        self._state = state_for(settings, self._broker, events)
+        self._state = state_for(settings, self._broker, events, for_delivery=True)
         self._names = Names(self._state)
         folder = Path(settings.process.data_directory) / "journal"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

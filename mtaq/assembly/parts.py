@@ -89,7 +89,7 @@ def host_ips() -> list[str]:
     return [str(network[0]) for network in networks if not network[0].is_loopback]
 
 
-def state_for(settings: Settings, broker: Broker, events: EventLog) -> State:
+def state_for(settings: Settings, broker: Broker, events: EventLog, *, for_delivery: bool) -> State:
     """Return the runtime state as a process whose broker is *broker* sees it, not started."""
     exchange = settings.state.cluster_exchange
     return open_state(
@@ -98,6 +98,7 @@ def state_for(settings: Settings, broker: Broker, events: EventLog) -> State:
         clock=utc_now,
         ttl_s=settings.state.database_ttl,
         announce=partial(broker.broadcast, exchange, timeout_s=ANNOUNCE_S) if exchange else None,
+        for_delivery=for_delivery,
     )
 
 

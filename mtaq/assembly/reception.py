@@ -43,7 +43,7 @@ class Reception:
         self._secret = secret
         self._broker = broker_for(settings, f"receive {number}")
         self._gate = Gate(self._broker)
-        self._state = state_for(settings, self._broker, events)
+        self._state = state_for(settings, self._broker, events, for_delivery=False)
         self._names = Names(self._state)
         self._resolver = resolver_for(settings)
         self._slots = slots_for(settings, "in")

@@ -267,8 +267,12 @@ class Control(Protocol):
     ) -> FloodPattern | None:
         """Return the first flood pattern that a reply, or a failure without one, matches; or ``None``."""
 
-    def react_to_flood(self, pattern: FloodPattern, *, source: str | None, site: str) -> None:
-        """Pause or slow down what goes this way, as *pattern* says: here at once, everywhere within two seconds."""
+    def react_to_flood(self, pattern: FloodPattern, *, source: str | None, site: str) -> bool:
+        """
+        Pause or slow down what goes this way, as *pattern* says: here at once, everywhere within two seconds.
+
+        Returns ``False`` when that was so already: the same reply again, as in every flood.
+        """
 
     def response_for(
         self,
@@ -310,10 +314,10 @@ class Control(Protocol):
         reason: str,
         tag: str | None = None,
         sender_domain: str | None = None,
-    ) -> None:
-        """Add an automatic pause: here at once, everywhere within two seconds. One that is there is prolonged."""
+    ) -> bool:
+        """Add an automatic pause: here at once, everywhere within two seconds. ``False`` when there is one as long."""
 
-    def add_limits(self, scope: Scope, limits: Limits, *, duration_s: float, reason: str) -> None:
+    def add_limits(self, scope: Scope, limits: Limits, *, duration_s: float, reason: str) -> bool:
         """Add automatic limits, likewise. They can only lower what holds otherwise."""
 
     def on_change(self, callback: Callable[[frozenset[str]], None]) -> None:

@@ -134,8 +134,8 @@ class Database:
                     connection.execute(text(statement))
             connection.execute(update(tables.format_table).values(format=len(self._migrations)))
 
-    def read(self, known: Versions | None = None) -> Contents:
-        """Return what is there; of tables whose counter is as in *known*, nothing.
+    def read(self, known: Versions | None = None, *, kinds: Iterable[str] = KINDS) -> Contents:
+        """Return what is there; of tables whose counter is as in *known*, nothing; of entries about delivery *kinds*.
 
         Raises:
             StateUnavailable: It does not answer.
@@ -153,7 +153,7 @@ class Database:
                     else iter(connection.execute(select(table)))
                 )
 
-            changed = [kind for kind in KINDS if kind not in known or known[kind] != versions.get(kind)]
+            changed = [kind for kind in kinds if kind not in known or known[kind] != versions.get(kind)]
             local_addresses, blocks, sources = map(rows, (tables.local_addresses, tables.blocks, tables.sources))
             return Contents(
                 versions=versions,

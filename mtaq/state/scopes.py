@@ -104,6 +104,7 @@ def _destination(scope: Scope) -> str:
 def _destinations(domain: str, site: str | None) -> Iterable[str]:
     keys = [f"@{name}" for name in covering(domain)]
     if site is not None:
+        site = site.lower()
         hosts = [covering(host) for host in site.split(",")]
         above = {wildcard for names in hosts for wildcard in names[1:]}
         keys += [site, *(names[0] for names in hosts), *sorted(above, key=lambda name: (-len(name), name))]

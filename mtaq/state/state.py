@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +27,7 @@ from mtaq.state.database import MOST_AUTOMATIC, Database, StateUnavailable, Vers
 from mtaq.state.engine import sqlite_path
 from mtaq.state.entries import Block, client_network, end_after
 from mtaq.state.local_addresses import LocalAddresses
+from mtaq.state.rows import KINDS
 from mtaq.state.suppression_reader import SuppressionReader
 from mtaq.telemetry.events import EventLog
 
@@ -71,6 +72,7 @@ class State:
         ttl_s: float,
         poll_s: float,
         announce: Callable[[bytes], Awaitable[None]] | None = None,
+        for_delivery: bool = True,
     ) -> None:
         """Prepare; everything is empty until ``start``.
 
@@ -81,6 +83,7 @@ class State:
             ttl_s: Everything is read again at least this often.
             poll_s: Changes are looked for this often.
             announce: Tells the other processes that something changed; may fail with ``BrokerError``.
+            for_delivery: Is ``control`` asked? Otherwise it stays empty, because a million suppressions take memory.
         """
         self._database = database
         self._events = events
@@ -88,6 +91,7 @@ class State:
         self._ttl_s = ttl_s
         self._poll_s = poll_s
         self._announce = announce
+        self._kinds = tuple(KINDS) if for_delivery else ()
         self._local_addresses = LocalAddresses()
         self._blocks = BlockList()
         self._ehlo_names: Mapping[str, str] = {}
@@ -224,7 +228,7 @@ class State:
         now_s = asyncio.get_running_loop().time()
         is_stale = self._lost or now_s - self._read_all_at >= self._ttl_s
         known: Versions = {} if is_stale else self._known
-        loaded = await self._do(lambda: _load(self._database, known))
+        loaded = await self._do(lambda: _load(self._database, known, self._kinds))
         if is_stale:
             self._read_all_at = now_s
         changed = {name for name, version in loaded.versions.items() if self._known.get(name) != version}
@@ -239,9 +243,10 @@ class State:
                 self._blocks.add(block)
         for kind, prepared in loaded.control.items():
             self.control.replace(kind, prepared)
-        self.control.tell(changed - {"suppressions"})
-        await self._read_suppressions(is_stale=is_stale)
-        self.control.tell(changed & {"suppressions"})
+        if self._kinds:
+            self.control.tell(changed - {"suppressions"})
+            await self._read_suppressions(is_stale=is_stale)
+            self.control.tell(changed & {"suppressions"})
 
     async def _read_suppressions(self, *, is_stale: bool) -> None:
         reader = self._suppressions
@@ -266,9 +271,9 @@ class State:
         return working.result()
 
 
-def _load(database: Database, known: Versions) -> _Loaded:
-    """Read and prepare the look-ups; blocks."""
-    contents = database.read(known)
+def _load(database: Database, known: Versions, kinds: Sequence[str]) -> _Loaded:
+    """Read and prepare the look-ups, of entries about delivery those of some *kinds*; blocks."""
+    contents = database.read(known, kinds=kinds)
     sources = contents.sources
     return _Loaded(
         contents.versions,
@@ -286,7 +291,16 @@ def open_state(
     clock: Callable[[], datetime],
     ttl_s: float,
     announce: Callable[[bytes], Awaitable[None]] | None = None,
+    for_delivery: bool = True,
 ) -> State:
     """Return the state kept at *address*, a value of ``database-address``, not started; see ``State``."""
     poll_s = SQLITE_POLL_S if sqlite_path(address) else POSTGRESQL_POLL_S
-    return State(Database(address), events=events, clock=clock, ttl_s=ttl_s, poll_s=poll_s, announce=announce)
+    return State(
+        Database(address),
+        events=events,
+        clock=clock,
+        ttl_s=ttl_s,
+        poll_s=poll_s,
+        announce=announce,
+        for_delivery=for_delivery,
+    )

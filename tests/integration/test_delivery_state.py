@@ -174,6 +174,16 @@ async def test_changes_arrive(state, database):
     assert not is_paused(state)
 
 
+async def test_a_process_that_does_not_ask(build, database):
+    """Reception does not hold what only delivery asks for."""
+    database.put([pause(Scope(), about=about())], now=START)
+    database.put_suppressions([suppression("example.com", about=about())], now=START)
+    state = build(for_delivery=False)
+    await state.start()
+    assert not is_paused(state)
+    assert not is_suppressed(state)
+
+
 async def test_what_a_process_adds(state, build, database, lines, clock):
     """A flood that one process noticed holds for it at once and for the others soon, as few rows."""
     other = build()

@@ -451,10 +451,10 @@ async def test_a_database_that_hangs(state, database, lines, monkeypatch):
     read = Database.read
     hanging = iter([True])
 
-    def hang(self: Database, known: dict[str, int]) -> object:
+    def hang(self: Database, known: dict[str, int], **options: object) -> object:
         if next(hanging, False):
             released.wait(PATIENCE_S)
-        return read(self, known)
+        return read(self, known, **options)
 
     monkeypatch.setattr(Database, "read", hang)
     database.add_local_addresses([local("ann@example.com")])

@@ -72,6 +72,20 @@ def test_too_many_for_one_automaton():
     assert together.matching(b"-x399abc-defy x7ay") == [3, 7, 39, 399]
 
 
+class OutOfMemory:
+    """An automaton that could not work: RE2 then says that nothing matches."""
+
+    def Match(self, octets: bytes) -> None:
+        return None
+
+
+def test_an_automaton_that_gives_up():
+    """No answer is not taken for a no; each pattern is tried by itself then."""
+    together = PatternSet([("a+", "regex"), ("b", "regex")], whole=False)
+    together._sets = [(OutOfMemory(), [0, 1])]
+    assert together.matching(b"xaax") == [0]
+
+
 def test_what_is_not_a_pattern():
     """What was stored by hand and does not compile matches nothing and spoils nothing."""
     assert PatternSet([("(", "regex"), ("a", "regex")], whole=False).matching(b"(a") == [1]

@@ -59,6 +59,11 @@ def test_what_does_not_hold(scope):
     assert found(scope, Scope(source="192.0.2.9")) == []
 
 
+def test_letters_of_a_site():
+    """A smarthost may be written in any case."""
+    assert found(Scope(site="relay.example.org"), site="Relay.Example.ORG") == [Scope(site="relay.example.org")]
+
+
 def test_what_is_not_known():
     """Before there is a route or a source, entries about them do not hold."""
     assert found(*IN_ORDER, source=None, pools=(), site=None) == [
