@@ -19,6 +19,7 @@ from mtaq.net.certificates import ServerTls, TlsOptions, tls_options
 from mtaq.net.counters import CountTable, uptime_s
 from mtaq.net.http import request
 from mtaq.net.listeners import Listener
+from mtaq.receive.checks import Checks
 from mtaq.receive.clients import WINDOW_S as MISDEEDS_S
 from mtaq.receive.domains import DomainCheck
 from mtaq.receive.intake import IntakeOptions
@@ -27,7 +28,16 @@ from mtaq.receive.service import Facilities, Port, ReceptionService
 from mtaq.receive.spool import Spool
 from mtaq.receive.spool_intake import SpoolIntake, spool_receive_options
 from mtaq.smtpauth import Authenticator, Network, authenticator_for
+from mtaq.spam.filter import SpamFilter
+from mtaq.spam.rspamd import Rspamd
+from mtaq.spam.spamassassin import SpamAssassin
 from mtaq.telemetry.events import EventLog
+
+
+def own_names(settings: Settings) -> frozenset[str]:
+    """Return the names that any port of this instance may write Authentication-Results under."""
+    ports = (settings.reception, *settings.ports.values())
+    return frozenset(name for port in ports for name in (port.smtp_hostname, port.smtp_authserv_id) if name)
 
 
 class Reception:
@@ -51,6 +61,8 @@ class Reception:
         self._rates = CountTable(folder / "rates", window_s=60)
         self._misdeeds = CountTable(folder / "misdeeds", window_s=MISDEEDS_S)
         self._hooks: Hooks | None = None
+        self._checks: Checks | None = None
+        self._spam_filters: dict[tuple[str, int] | str, SpamFilter] = {}
         self._tls: dict[TlsOptions, ServerTls] = {}
         self._logins: dict[tuple[Login, ...], Authenticator] = {}
         self._service: ReceptionService | None = None
@@ -67,6 +79,7 @@ class Reception:
         """Accept connections; until the queues are ready they are told 421."""
         settings, queues = self._settings, self._settings.queues
         self._hooks = Hooks(request=request, events=self._events)
+        self._checks = Checks(self._resolver, events=self._events)
         service = ReceptionService(
             IntakeOptions(
                 inbox=queues.rabbitmq_inbox,
@@ -139,12 +152,14 @@ class Reception:
     def _port(self, listener: Listener, settings: Settings) -> Port:
         options = settings.receive(listener.port)
         tls = self._server_tls(tls_options(options))
-        policy = self._policy(options, port=listener.port, starttls=tls is not None and not listener.implicit_tls)
+        policy = self._policy(
+            options, settings, port=listener.port, starttls=tls is not None and not listener.implicit_tls
+        )
         return Port(
             sock=listener.sock, number=listener.port, policy=policy, tls=tls, implicit_tls=listener.implicit_tls
         )
 
-    def _policy(self, options: ReceiveOptions, *, port: int, starttls: bool) -> PortPolicy:
+    def _policy(self, options: ReceiveOptions, settings: Settings, *, port: int, starttls: bool) -> PortPolicy:
         hooks = self._hooks
         assert hooks is not None
         return PortPolicy(
@@ -156,6 +171,9 @@ class Reception:
             logins=self._authenticator(options.smtp_auth),
             hook=hooks.hook(options.smtp_hook, timeout_s=options.smtp_hook_timeout),
             pipeline=hooks.pipeline(options.smtp_pipeline, timeout_s=options.smtp_hook_timeout),
+            checks=self._checks,
+            spam=self._spam_filter(options) if "spam" in options.smtp_check else None,
+            own_names=own_names(settings),
             scram_secret=self._secret,
         )
 
@@ -178,13 +196,26 @@ class Reception:
         self._spool.start()
 
     def _spool_policy(self, settings: Settings) -> PortPolicy:
-        return self._policy(spool_receive_options(settings.reception, settings.spool), port=0, starttls=False)
+        options = spool_receive_options(settings.reception, settings.spool)
+        return self._policy(options, settings, port=0, starttls=False)
 
     def _server_tls(self, options: TlsOptions | None) -> ServerTls | None:
         """Ports with the same files share them; a reload reads none that is in use already."""
         if options is not None and options not in self._tls:
             self._tls[options] = ServerTls(options, events=self._events)
         return None if options is None else self._tls[options]
+
+    def _spam_filter(self, options: ReceiveOptions) -> SpamFilter:
+        """Ports that ask the same filter share the bounds of how many ask it at once."""
+        spamd = options.spamassassin_host, options.spamassassin_port
+        address = options.rspamd_address or spamd
+        if address not in self._spam_filters:
+            rspamd = Rspamd(options.rspamd_address, request=request) if options.rspamd_address else None
+            self._spam_filters[address] = SpamFilter(
+                rspamd or SpamAssassin(*spamd, connect=streams.connected),
+                on_unavailable=lambda engine, reason: self._events.spam_filter_lost(engine=engine, reason=reason),
+            )
+        return self._spam_filters[address]
 
     def _authenticator(self, logins: tuple[Login, ...]) -> Authenticator | None:
         """Ports with the same logins share what is remembered of them."""

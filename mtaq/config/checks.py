@@ -85,6 +85,21 @@ def check_extract(draft: Draft, findings: Findings) -> None:
             findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
 
 
+def check_rejects(draft: Draft, findings: Findings) -> None:
+    """A message is refused for what was checked only, and what was not checked is not told."""
+    for port, options in draft.open_ports():
+        for check in options.smtp_check_reject:
+            if check not in options.smtp_check:
+                problem = f"{check} is not checked on port {port}; expected it in smtp-check as well"
+                draft.blame(findings, problem, "smtp-check-reject", port=port)
+        if options.smtp_auth_results and not options.smtp_check:
+            draft.advise(findings, f"nothing is checked on port {port}; expected smtp-check as well",
+                         "smtp-auth-results", port=port)  # fmt: skip
+        if options.smtp_received_spf and not (options.smtp_auth_results and "spf" in options.smtp_check):
+            draft.advise(findings, f"not written on port {port}; expected smtp-auth-results, and spf in smtp-check",
+                         "smtp-received-spf", port=port)  # fmt: skip
+
+
 def check_greeting(draft: Draft, findings: Findings) -> None:
     """Nobody is cut as silent while it waits to be greeted."""
     for port, options in draft.open_ports():
@@ -179,6 +194,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = 
     ),
     (("smtp-proxy",), check_proxies),
     (("smtp-enabled", "smtp-range", "smtp-extract"), check_extract),
+    (("smtp-enabled", "smtp-check", "smtp-check-reject", "smtp-auth-results", "smtp-received-spf"), check_rejects),
     (("smtp-enabled", "smtp-greeting-delay", "smtp-timeout"), check_greeting),
     (_QUEUES, check_queues),
     (("smtp-connections", "smtp-connections-in", "smtp-connections-out"), check_connections),

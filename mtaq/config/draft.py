@@ -35,9 +35,18 @@ class Draft:
 
     def blame(self, findings: Findings, problem: str, *keys: str, port: int | None = None) -> None:
         """Note *problem* at the first of *keys* that was given, its ``@port`` form first."""
-        names = [name for key in keys for name in (f"{key}@{port}", key)]
-        entry = next((self.entries[name] for name in names if name in self.entries), None)
+        entry = self._entry(keys, port)
         if entry is None:
             findings.error(problem, source="default", key=keys[0])
         elif not any(error.key == entry.name and error.problem == problem for error in findings.errors):
             findings.error(problem, source=entry.source, line=entry.line, key=entry.name)
+
+    def advise(self, findings: Findings, problem: str, *keys: str, port: int | None = None) -> None:
+        """Warn of *problem* at the first of *keys* that was given; of what is a default nobody is warned."""
+        entry = self._entry(keys, port)
+        if entry is not None:
+            findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
+
+    def _entry(self, keys: tuple[str, ...], port: int | None) -> Entry | None:
+        names = [name for key in keys for name in (f"{key}@{port}", key)]
+        return next((self.entries[name] for name in names if name in self.entries), None)

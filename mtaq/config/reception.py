@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from mtaq.config.addresses import ip_addresses, mappable_ranges, ports, ranges, smtp_name
+from mtaq.config.addresses import host, ip_addresses, mappable_ranges, port, ports, ranges, smtp_name
 from mtaq.config.hooks import HookTarget, Step, hook, hook_timeout, mask_hooks, pipeline
 from mtaq.config.logins import Login, logins, mask_logins
 from mtaq.config.mailboxes import Archive, archive, cipher_string, reverse_paths, tags
+from mtaq.config.message_checks import Check, Recipients, Reject, auth_results, checks, filter_address, rejects
 from mtaq.config.option import option
 from mtaq.config.ranges import Ranges
 from mtaq.config.values import (
@@ -206,6 +207,33 @@ class ReceiveOptions:
         choice("none", "headers", "full"), "headers", per_port=True, reload=True,
         doc="What is read of the content and written into `extracted`: nothing, the header section, or (`full`) the "
             "text and HTML bodies and a description of each attachment as well.")
+    smtp_check: tuple[Check, ...] = option(
+        checks, "", unit="words, `,`", per_port=True, reload=True, rfc="RFC 8601", example="spf,dkim,dmarc,spam",
+        doc="What is found out about a message after its content: `spf`, `dkim`, `dmarc`, `arc`, `iprev` and `spam`. "
+            "The results stand in `checks`; nothing is refused for them.")
+    smtp_check_reject: tuple[Reject, ...] = option(
+        rejects, "", unit="words, `,`", per_port=True, reload=True, rfc="RFC 7372", example="dmarc,spam",
+        doc="For what of it a message is refused: `spf` (its result is `fail`: `550 5.7.23`), `dmarc` (it failed, and "
+            "the owner of the domain wants such mail rejected: `550 5.7.1`), `spam` (over the threshold: "
+            "`550 5.7.1`). Mail of who has logged in is never refused for `spf` and `dmarc`.")
+    smtp_auth_results: tuple[Recipients, ...] = option(
+        auth_results, "", unit="words, `,`", per_port=True, reload=True, rfc="RFC 8601 §2", example="local",
+        doc="For which recipients the results are written into an Authentication-Results field: `local`, `nonlocal`. "
+            "Fields that claim to be ours are taken out of all mail, whatever stands here.")
+    smtp_received_spf: bool = option(
+        boolean, "false", per_port=True, reload=True, rfc="RFC 7208 §9.1",
+        doc="Write a Received-SPF field as well, for the recipients of `smtp-auth-results`.")
+    smtp_authserv_id: str | None = option(
+        optional(smtp_name), "", reload=True, words="our name in the session", rfc="RFC 8601 §2.5",
+        example="example.com",
+        doc="Our name in Authentication-Results. Give all hosts of one operator the same, and each believes and "
+            "removes the fields of the others as its own.")
+    spamassassin_host: str = option(
+        host, "localhost", reload=True, doc="Where spamd listens, which `spam` asks.")
+    spamassassin_port: int = option(port, "783", reload=True, doc="Its port.")
+    rspamd_address: str | None = option(
+        optional(filter_address), "", reload=True, secret=mask_hooks, example="http://localhost:11333",
+        doc="`http(s)://host:port` of Rspamd's normal worker. When it is set, `spam` asks Rspamd in place of spamd.")
     smtp_hook: HookTarget | None = option(
         optional(hook), "", per_port=True, reload=True, secret=mask_hooks, example="exec:///usr/local/lib/mtaq/decide",
         doc="Your own code that decides about senders, recipients and messages: `python://module:object`, "

@@ -116,6 +116,52 @@ DSN = (
 )
 """``dsn``, of a received message and of one to deliver."""
 
+_WORD = words(("none", "pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror"))
+_POLICY = words(("none", "quarantine", "reject"))
+
+_CHECK = (
+    Property("spf", _WORD, "What SPF says of the client and the reverse-path (RFC 8601 §2.7.2)."),
+    Property("smtp.mailfrom", TEXT, "SPF: the reverse-path; empty for the null one."),
+    Property("smtp.helo", TEXT, "SPF: the name that the client gave in EHLO or HELO."),
+    Property("explanation", TEXT, "SPF: why, in the domain's own words after a `fail` if it has any."),
+    Property("helo-spf", _WORD, "SPF: what it says of the client and the name in EHLO or HELO alone."),
+    Property("dkim", _WORD, "What one DKIM signature comes to (RFC 8601 §2.7.1); `none` when there is none."),
+    Property("domain", TEXT, "DKIM: who signed, `d=`."),
+    Property("selector", TEXT, "DKIM: which of its keys, `s=`."),
+    Property("header.i", TEXT, "DKIM: for whom it signed, `i=`."),
+    Property("header.b", TEXT, "DKIM: the beginning of `b=`, which tells the signatures apart (RFC 6008)."),
+    Property("algorithm", TEXT, "DKIM: `a=`."),
+    Property("dmarc", _WORD, "What DMARC says of the author's domain (RFC 9989)."),
+    Property("header.from", TEXT, "DMARC: the author's domain, in A-labels."),
+    Property("policy", _POLICY, "DMARC: what the owner of that domain wants done when it fails."),
+    Property(
+        "disposition", _POLICY, "DMARC: what follows from it for this message; done for `smtp-check-reject` only."
+    ),
+    Property(
+        "aligned",
+        OBJECT,
+        "DMARC: what spoke for the author's domain.",
+        properties=(
+            Property("spf", YES_NO, "Whether SPF did.", True),
+            Property("dkim", YES_NO, "Whether a DKIM signature did.", True),
+        ),
+    ),
+    Property("arc", _WORD, "What the seals of earlier hosts come to (RFC 8617)."),
+    Property("instances", COUNT, "ARC: how many sets there are."),
+    Property("oldest-pass", COUNT, "ARC: from which set on nothing was changed."),
+    Property("sealers", TEXTS, "ARC: who sealed, `d=`, the first host first."),
+    Property("iprev", _WORD, "Whether the client's address has a name that leads back to it (RFC 8601 §2.7.3)."),
+    Property("policy.iprev", TEXT, "iprev: the address."),
+    Property("name", TEXT, "iprev: the name, if there is one."),
+    Property("spam", words(("spam", "ham", "none", "temperror")), "What the spam filter says; `none`: not looked at."),
+    Property("score", {"type": "number"}, "spam: points."),
+    Property("threshold", {"type": "number"}, "spam: from how many points it is spam."),
+    Property("rules", TEXTS, "spam: names of the rules that gave points, 100 at most."),
+    Property("engine", words(("spamassassin", "rspamd")), "spam: which filter."),
+    Property("action", TEXT, "spam: what Rspamd would have done."),
+    Property("reason", TEXT, "Why the result is what it is."),
+)
+
 STAGES = ("mail", "rcpt", "data", "content", "hook", "check")
 """Where a message may be refused."""
 
@@ -132,6 +178,9 @@ _RECEIVED = (
     Property("ips", TEXTS, "Source addresses to leave from: those of `x-mq-ip` fields, or the mapped local address."),
     Property("tags", TEXTS, "Those of `smtp-tags`, and of `x-mq-tag` fields."),
     Property("dsn", OBJECT, "What the sender wants to be told (RFC 3461); only what it asked for.", properties=DSN),
+    Property(
+        "checks", OBJECTS, "What `smtp-check` found, an object each; with DKIM one each signature.", False, _CHECK
+    ),
 )
 
 _REFUSED = (

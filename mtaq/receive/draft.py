@@ -18,6 +18,7 @@ from mtaq.model.decision import FACTS
 from mtaq.model.identity import recipient_id
 from mtaq.model.message import ConnectionFacts, InboxRecipient, ReceivedMessage, SpoolFacts
 from mtaq.model.reply import Reply
+from mtaq.receive.check_report import Report
 from mtaq.receive.policy import PortPolicy
 from mtaq.smtp.server_session import Transaction
 
@@ -77,6 +78,7 @@ class Draft:
         properties: What the JSON of all recipients shares, without content.
         recipients: Who is to get it.
         content: Without our ``Received:``.
+        report: What the checks found; ``None`` where nothing is checked.
     """
 
     transaction_id: str
@@ -84,6 +86,7 @@ class Draft:
     properties: dict[str, Any]
     recipients: list[InboxRecipient]
     content: bytes = field(repr=False)
+    report: Report | None = field(default=None, repr=False)
     _highest_number: int = field(init=False, repr=False, default=0)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from mtaq.mime.received import protocol_name, received_field, return_path_field
 from mtaq.model.address import Address
 from mtaq.model.codec import encode_inbox
 from mtaq.model.errors import BrokerError, TooLarge
@@ -21,12 +20,14 @@ from mtaq.model.identity import recipient_id, trace_parent, transaction_id
 from mtaq.model.message import InboxRecipient
 from mtaq.model.parcel import INBOX_TYPE, REPORT_TYPE
 from mtaq.model.reply import Reply
+from mtaq.receive.check_report import words_of
 from mtaq.receive.draft import Draft, Dropped, Refusal, SessionFacts
 from mtaq.receive.evidence import Evidence
 from mtaq.receive.ports import LocalAddresses, Publisher
 from mtaq.receive.publish import Outgoing, publish_all
 from mtaq.receive.reports import Reports
 from mtaq.receive.steps import prepare
+from mtaq.receive.trace import TraceFields
 from mtaq.smtp import codes
 from mtaq.smtp.grammar import a_label_domain
 from mtaq.smtp.server_session import Transaction
@@ -184,30 +185,14 @@ class Intake:
         return [Route(options.reports, meant, True, report, REPORT_TYPE), Route(local, copies, True)]
 
     def _outgoing(self, draft: Draft, routes: Sequence[Route], facts: SessionFacts) -> Iterator[Outgoing]:
-        received = received_field(
-            helo=facts.connection.helo,
-            remote_ip=facts.connection.remote_ip,
-            remote_name=None,
-            hostname=facts.hostname,
-            protocol=protocol_name(
-                esmtp=facts.esmtp,
-                tls=facts.connection.tls is not None,
-                authenticated=facts.connection.user is not None,
-                smtputf8=bool(draft.properties.get("smtputf8")),
-            ),
-            tls=facts.connection.tls,
-            transaction_id=draft.transaction_id,
-            recipient=draft.recipients[0].address if len(draft.recipients) == 1 else None,
-            now=draft.received_at,
-        )
+        trace = TraceFields(draft, facts)
         priority = min(draft.properties.get("priority") or 0, MOST_PRIORITY)
         for route in routes:
             content = draft.content
             if route is routes[-1]:
                 draft.content = b""  # a large content must not be held here while its JSON is published
-            fields = return_path_field(draft.envelope) + received if route.is_final else received
             properties = draft.properties | {"report": route.report} if route.report is not None else draft.properties
-            encoded = encode_inbox(properties, route.recipients, fields + content)
+            encoded = encode_inbox(properties, route.recipients, trace.above(is_local=route.is_final) + content)
             del content
             for recipient, body in encoded:
                 yield Outgoing(route.queue, recipient.message_id, body, priority, route.type)
@@ -224,6 +209,7 @@ class Intake:
             recipients=len(draft.recipients),
             size_bytes=draft.properties["size"],
             queue=" ".join(route.queue for route in routes) or None,
+            **words_of(draft.report),
         )
 
     def _dropped(self, drop: Dropped, draft: Draft, facts: SessionFacts) -> None:
@@ -251,6 +237,7 @@ class Intake:
             reply_code=reply.code,
             enhanced_code=reply.status,
             reason=refusal.reason,
+            **words_of(draft.report),
         )
         self._evidence.keep(draft, refusal)
         return reply

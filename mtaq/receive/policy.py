@@ -6,10 +6,13 @@ Pure decisions on the options of one port; the session asks, ``receive.connectio
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mtaq.config import ReceiveOptions
 from mtaq.model.parcel import BrokerState
 from mtaq.model.reply import Reply
-from mtaq.receive.ports import Hook, Hostnames, Logins, Pipeline
+from mtaq.receive.checks import Checks
+from mtaq.receive.ports import Hook, Hostnames, Logins, Pipeline, SpamFilter
 from mtaq.smtp import codes
 from mtaq.smtp.server_session import SessionOptions
 
@@ -45,6 +48,8 @@ class PortPolicy:
         logins: Who may log in, or ``None``.
         hook: The operator's code that is asked, or ``None``.
         pipeline: The steps that messages go through, or ``None``.
+        checks: Who checks messages; ``None`` where nothing is checked.
+        spam: The spam filter, or ``None``.
     """
 
     def __init__(
@@ -58,6 +63,9 @@ class PortPolicy:
         logins: Logins | None = None,
         hook: Hook | None = None,
         pipeline: Pipeline | None = None,
+        checks: Checks | None = None,
+        spam: SpamFilter | None = None,
+        own_names: Collection[str] = (),
         scram_secret: bytes = b"",
     ) -> None:
         self.options = options
@@ -65,6 +73,9 @@ class PortPolicy:
         self.logins = logins
         self.hook = hook
         self.pipeline = pipeline
+        self.checks = checks
+        self.spam = spam
+        self._own_names = frozenset(own_names)
         self._scram_secret = scram_secret
         self._hostnames = hostnames
         self._starttls = starttls
@@ -114,6 +125,14 @@ class PortPolicy:
             or self.options.smtp_hostname
             or self._hostnames.found_for(local_ip)
         )
+
+    def authserv_id(self, hostname: str) -> str:
+        """Return our name in Authentication-Results, of a session in which *hostname* is our name."""
+        return self.options.smtp_authserv_id or hostname
+
+    def claimed_ids(self, hostname: str) -> frozenset[str]:
+        """Return all names that are ours in Authentication-Results, whoever of us would write them."""
+        return self._own_names | {hostname, self.authserv_id(hostname)}
 
     def session_options(self, local_ip: str, remote_ip: str, *, logged_in: bool) -> SessionOptions:
         """Return what a session between these announces and enforces."""

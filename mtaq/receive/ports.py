@@ -6,8 +6,11 @@ import ssl
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from mtaq.mailauth.origin import Origin
+from mtaq.mailauth.spam import SpamResult
 from mtaq.model.address import Address
 from mtaq.model.decision import Decision
+from mtaq.model.dns import Ask
 from mtaq.model.login import Verdict
 from mtaq.model.message import TlsFacts
 from mtaq.model.parcel import BrokerState, Parcel
@@ -110,6 +113,20 @@ class Pipeline(Protocol):
 
     async def run(self, message: dict[str, Any]) -> Decision:
         """Run all steps on the message."""
+
+
+class Inquirer(Protocol):
+    """DNS, as far as checks ask it (``mtaq.dns.resolver``)."""
+
+    def inquiry(self, *, timeout_s: float) -> Ask:
+        """Return who answers the questions of one check; what is not answered in *timeout_s* from now failed."""
+
+
+class SpamFilter(Protocol):
+    """A spam filter (``mtaq.spam``)."""
+
+    async def judge(self, content: bytes, origin: Origin) -> SpamResult:
+        """Return what it says of *content*; never raises."""
 
 
 class MailHosts(Protocol):

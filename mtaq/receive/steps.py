@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from mtaq.mailauth.authres_forged import without_forged
+from mtaq.mailauth.origin import Origin
 from mtaq.mime.extract import EXTRACTED_NAMES, extracted_shared
 from mtaq.mime.headers import count_received
 from mtaq.mime.mq_fields import strip_mq_fields
+from mtaq.model.address import Address, address_parts
+from mtaq.receive.check_refusal import refusal_of
 from mtaq.receive.decisions import decide_message
 from mtaq.receive.draft import Draft, Refusal, SessionFacts
 from mtaq.receive.properties import BadField, laid_over, take_properties, treatment
@@ -30,7 +34,9 @@ async def prepare(draft: Draft, facts: SessionFacts) -> None:
         Dropped: It is taken, and goes nowhere.
     """
     _count_hops(draft, facts)
+    await _check(draft, facts)
     _take_fields(draft, facts)
+    _drop_forged(draft, facts)
     await _extract(draft, facts)
     policy = facts.policy
     if policy.hook is not None or policy.pipeline is not None:
@@ -43,6 +49,41 @@ async def prepare(draft: Draft, facts: SessionFacts) -> None:
 def _count_hops(draft: Draft, facts: SessionFacts) -> None:
     if count_received(draft.content) > facts.policy.options.smtp_max_hops:
         raise Refusal(codes.MAIL_LOOP, stage="content", reason="too many Received fields")
+
+
+async def _check(draft: Draft, facts: SessionFacts) -> None:
+    """Find out who sent it, on the content as it came."""
+    policy, options = facts.policy, facts.policy.options
+    if policy.checks is None or not options.smtp_check:
+        return
+    origin = _origin(draft, facts)
+    report = await policy.checks.run(draft.content, origin, options.smtp_check, spam=policy.spam)
+    draft.report = report
+    draft.properties["checks"] = report.to_json()
+    refusal = refusal_of(report, options.smtp_check_reject, origin)
+    if refusal is not None:
+        reply, reason = refusal
+        raise Refusal(reply, stage="check", reason=reason)
+
+
+def _origin(draft: Draft, facts: SessionFacts) -> Origin:
+    connection, envelope = facts.connection, address_parts(draft.envelope)
+    return Origin(
+        client_ip=connection.remote_ip if facts.spool is None else None,
+        helo=connection.helo,
+        envelope=Address(envelope["local"], envelope["domain"]) if draft.envelope else None,
+        recipients=tuple(str(recipient.address) for recipient in draft.recipients),
+        user=connection.user,
+        receiver=facts.hostname,
+        queue_id=draft.transaction_id,
+        received_at=draft.received_at,
+    )
+
+
+def _drop_forged(draft: Draft, facts: SessionFacts) -> None:
+    """Take out what claims to be our own finding (RFC 8601 §5)."""
+    for name in facts.policy.claimed_ids(facts.hostname):
+        draft.content = without_forged(draft.content, name)
 
 
 def _take_fields(draft: Draft, facts: SessionFacts) -> None:

@@ -78,6 +78,7 @@ RELAY_DENIED = reply(550, "5.7.1", "relaying denied")
 BARE_LINE_END = reply(550, "5.6.11", "bare CR or LF in the content: only CRLF ends a line")
 LONG_CONTENT_LINE = reply(550, "5.6.0", "a line of the content is longer than 998 octets")
 NUL_IN_CONTENT = reply(550, "5.6.0", "NUL in the content, which needs BODY=BINARYMIME")
+SPAM = reply(550, "5.7.1", "the message looks like spam")
 TOO_BIG = reply(552, "5.3.4", "message too big")
 NEED_SMTPUTF8 = reply(553, "5.6.7", "the address needs SMTPUTF8")
 NO_RECIPIENTS = reply(554, "5.5.1", "no valid recipients")
@@ -113,6 +114,22 @@ def bad_sender(reason: str) -> Reply:
 def bad_recipient(reason: str) -> Reply:
     """Return the refusal of a forward-path that is no address."""
     return reply(501, "5.1.3", reason)
+
+
+def spf_failed(reason: str) -> Reply:
+    """Return the refusal of who may not send for the reverse-path's domain (RFC 7372 §3.2)."""
+    return reply(550, "5.7.23", reason)
+
+
+def dmarc_failed(domain: str | None) -> Reply:
+    """Return the refusal that the owner of the author's domain asks for; its code is that of RFC 7489 §10.3.
+
+    Args:
+        domain: The author's; ``None`` when there is none to be named.
+    """
+    if domain is None:
+        return reply(550, "5.7.1", "the message does not say whose it is, so no DMARC policy can be found")
+    return reply(550, "5.7.1", f"rejected per DMARC policy for {domain}")
 
 
 def chunk_received(size_bytes: int) -> Reply:

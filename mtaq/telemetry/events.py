@@ -84,6 +84,14 @@ class EventLog:
         """A message to a local address is a report."""
         self._emit(words.REPORT_RECOGNISED, fields)
 
+    def check_undecided(self, **fields: Unpack[Fields]) -> None:
+        """A check of a message came to no result."""
+        self._emit(words.CHECK_UNDECIDED, fields)
+
+    def spam_filter_lost(self, **fields: Unpack[Fields]) -> None:
+        """The spam filter gave no usable answer."""
+        self._emit(words.SPAM_FILTER_LOST, fields)
+
     def login_accepted(self, **fields: Unpack[Fields]) -> None:
         """A client logged in."""
         self._emit(words.LOGIN_ACCEPTED, fields)
@@ -147,6 +155,10 @@ class EventLog:
     def delivery_throttled(self, **fields: Unpack[Fields]) -> None:
         """Messages to a site wait for their turn."""
         self._emit(words.DELIVERY_THROTTLED, fields)
+
+    def delivery_unchanged(self, **fields: Unpack[Fields]) -> None:
+        """A response pattern's change was left out."""
+        self._emit(words.DELIVERY_UNCHANGED, fields)
 
     def delivery_flood(self, **fields: Unpack[Fields]) -> None:
         """A reply matched a flood pattern."""

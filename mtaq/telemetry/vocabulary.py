@@ -19,16 +19,19 @@ LEVEL_NAMES: tuple[str, ...] = tuple(LEVELS)
 class Fields(TypedDict, total=False):
     """What a line may carry beside event, time, level and node. ``None`` is not written."""
 
+    arc: str | None
     attempt: int | None
     auth_user: str | None
     broker: str | None
     changed: str | None
+    check: str | None
     connections: int | None
     dkim: str | None
     dmarc: str | None
     duration_ms: float | None
     egress_pool: str | None
     egress_source: str | None
+    engine: str | None
     enhanced_code: str | None
     error: str | None
     file: str | None
@@ -36,6 +39,7 @@ class Fields(TypedDict, total=False):
     forward_path: str | None
     helo: str | None
     hook: str | None
+    iprev: str | None
     local_ip: str | None
     local_port: int | None
     logger: str | None
@@ -68,6 +72,7 @@ class Fields(TypedDict, total=False):
     session_messages: int | None
     site: str | None
     size_bytes: int | None
+    spam: str | None
     spf: str | None
     state: str | None
     status: int | None
@@ -96,6 +101,7 @@ class Event(NamedTuple):
 
 _SESSION = "session_id peer_ip peer_port proxy_ip local_ip local_port"
 _REPLY = "reply_code enhanced_code reply_text"
+_CHECKS = "spf dkim dmarc arc iprev spam"
 _DELIVERY = (
     "message_id attempt reverse_path forward_path site mx_host remote_ip egress_source tls_version "
     f"{_REPLY} state result outcome size_bytes duration_ms"
@@ -121,13 +127,13 @@ MESSAGE_ACCEPTED = Event(
     "message.accepted",
     INFO,
     "A message was answered 250: it is safe in the queue.",
-    f"{_SESSION} message_id helo reverse_path forward_path recipients size_bytes queue duration_ms",
+    f"{_SESSION} message_id helo reverse_path forward_path recipients size_bytes queue {_CHECKS} duration_ms",
 )
 MESSAGE_REFUSED = Event(
     "message.refused",
     INFO,
     "A mail transaction was refused.",
-    f"{_SESSION} helo reverse_path forward_path recipients size_bytes {_REPLY} reason",
+    f"{_SESSION} helo reverse_path forward_path recipients size_bytes {_CHECKS} {_REPLY} reason",
 )
 _HOOK = "hook point message_id peer_ip reverse_path forward_path duration_ms"
 HOOK_FAILED = Event(
@@ -149,6 +155,13 @@ REPORT_RECOGNISED = Event(
     "A message to a local address is a report, and was read.",
     "session_id message_id peer_ip reverse_path forward_path report",
 )
+CHECK_UNDECIDED = Event(
+    "check.undecided",
+    INFO,
+    "A check of a message came to no result, mostly because DNS did not answer; the message goes on.",
+    "check message_id peer_ip reason",
+)
+SPAM_FILTER_LOST = Event("spam.filter_lost", WARNING, "The spam filter gave no usable answer.", "engine reason")
 LOGIN_ACCEPTED = Event("login.accepted", INFO, "A client logged in.", "session_id peer_ip user mechanism")
 LOGIN_REFUSED = Event(
     "login.refused",
@@ -203,6 +216,12 @@ DELIVERY_THROTTLED = Event(
     INFO,
     "Messages to a site have to wait for their turn under its limits. Told once a minute for each site.",
     "site egress_source next_attempt_at",
+)
+DELIVERY_UNCHANGED = Event(
+    "delivery.unchanged",
+    WARNING,
+    "A response pattern would make a message of the wrong form; the message stays as it was.",
+    "message_id reason",
 )
 DELIVERY_FLOOD = Event(
     "delivery.flood",
@@ -281,11 +300,16 @@ EVENTS: tuple[Event, ...] = tuple(value for value in list(vars().values()) if is
 """Every event in the order of the documents."""
 
 FIELD_MEANINGS: dict[str, str] = {
+    "arc": "word of `checks` for the chain of earlier hosts",
     "attempt": "number of the attempt, from 1",
     "broker": "which broker, without its password",
+    "check": "which check",
     "changed": "keys whose new value is in effect",
+    "dkim": "words of `checks` for the signatures, each once",
+    "dmarc": "word of `checks` for the policy of the author's domain",
     "duration_ms": "milliseconds that the unit of work took",
     "egress_source": "local address that the connection leaves from",
+    "engine": "spamassassin or rspamd",
     "enhanced_code": "enhanced status code (RFC 3463)",
     "error": "the error in its own words",
     "file": "path of the file or folder that it is about",
@@ -293,6 +317,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "forward_path": "recipient's address; of several the first",
     "helo": "the name that the client gave in EHLO or HELO",
     "hook": "the operator's own code, without its password",
+    "iprev": "word of `checks` for the client's reverse name",
     "local_ip": "our address",
     "local_port": "our port",
     "logger": "which part of the library",
@@ -325,6 +350,8 @@ FIELD_MEANINGS: dict[str, str] = {
     "session_messages": "messages accepted in the session",
     "site": "all domains with the same MX hosts",
     "size_bytes": "size of the content",
+    "spam": "word of `checks` of the spam filter",
+    "spf": "word of `checks` for the client and the reverse-path",
     "state": "`state` of the result message",
     "status": "exit status; negative: the signal that ended it",
     "tls_version": "version of TLS; absent or empty in plain text",

@@ -254,3 +254,28 @@ def test_nobody_is_cut_while_it_waits_to_be_greeted():
     assert loaded("smtp-greeting-delay=299").reception.smtp_greeting_delay == 299
     assert "expected less than that" in mistakes("smtp-greeting-delay=300")[0]
     assert mistakes("smtp-greeting-delay=20", "smtp-timeout@25=20")[0].startswith("smtp-greeting-delay: port 25 ")
+
+
+def test_a_message_is_refused_for_what_is_checked():
+    """`smtp-check-reject` names what `smtp-check` of that port has."""
+    assert loaded("smtp-check=spf,spam", "smtp-check-reject=spam").reception.smtp_check_reject == ("spam",)
+    assert mistakes("smtp-check=spf", "smtp-check-reject=spam,spf") == [
+        "smtp-check-reject: spam is not checked on port 25; expected it in smtp-check as well"
+    ]
+    assert mistakes("smtp-port=25,587", "smtp-check=dmarc", "smtp-check-reject=dmarc", "smtp-check@587=") == [
+        "smtp-check-reject: dmarc is not checked on port 587; expected it in smtp-check as well"
+    ]
+    assert loaded(
+        "smtp-port=25,587", "smtp-check=dmarc", "smtp-check-reject=dmarc", "smtp-check@587=", "smtp-check-reject@587="
+    )
+
+
+def test_results_that_are_never_written():
+    """Fields about checks that do not run are warned of."""
+    assert loaded("smtp-auth-results=local").warnings == (
+        "command line: smtp-auth-results: nothing is checked on port 25; expected smtp-check as well",
+    )
+    assert loaded("smtp-check=dkim", "smtp-auth-results=local", "smtp-received-spf=true").warnings == (
+        "command line: smtp-received-spf: not written on port 25; expected smtp-auth-results, and spf in smtp-check",
+    )
+    assert loaded("smtp-check=spf", "smtp-auth-results=local", "smtp-received-spf=true").warnings == ()

@@ -252,7 +252,7 @@ def test_keys_of_mailerq_without_effect_warn_once(loaded, pattern):
     assert "no effect" in warnings[0]
 
 
-@pytest.mark.parametrize("key", ["smtp-check", "www-port", "storage-address"])
+@pytest.mark.parametrize("key", ["www-port", "storage-address"])
 def test_keys_of_mailerq_that_would_matter_are_errors(mistakes, key):
     """A key whose silent absence would change what happens to mail is never ignored."""
     assert "unknown key" in mistakes(f"{key}: x")[0]

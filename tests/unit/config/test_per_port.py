@@ -24,7 +24,8 @@ PROMISED = """
 
 #: Keys of reception that hold for all ports: what counts over the instance, or must not depend on the port.
 COMMON = """
-    dsn-advertise smtp-auth-failures smtp-mappable-ips smtp-max-hops smtp-probe-senders smtp-proxy smtp-unmappable-ips
+    dsn-advertise rspamd-address smtp-auth-failures smtp-authserv-id smtp-mappable-ips smtp-max-hops
+    smtp-probe-senders smtp-proxy smtp-unmappable-ips spamassassin-host spamassassin-port
 """
 
 PER_PORT = [row for row in options_of(ReceiveOptions) if row.per_port]
@@ -32,7 +33,8 @@ PER_PORT = [row for row in options_of(ReceiveOptions) if row.per_port]
 #: A value that is not the default, where the row has no example.
 VALUES = {
     "smtp-connections-per-ip": "7", "smtp-enabled": "false", "smtp-hook-timeout": "7", "smtp-max-recipients": "7",
-    "smtp-maxsize": "7", "smtp-parse": "none", "smtp-protection": "false", "smtp-recipient-domain": "any",
+    "smtp-maxsize": "7", "smtp-parse": "none", "smtp-protection": "false", "smtp-received-spf": "true",
+    "smtp-recipient-domain": "any",
     "smtp-relay": "none", "smtp-sender-domain": "any", "smtp-session-timeout": "7", "smtp-timeout": "7",
     "smtp-tls-min": "1.3", "smtp-validate-address": "loose",
 }  # fmt: skip

@@ -10,10 +10,13 @@ import pytest
 from mtaq.model.address import Address
 from mtaq.model.decision import Decision, accept
 from mtaq.receive import steps
+from mtaq.receive.checks import Checks
 from mtaq.receive.draft import Draft, Refusal
+from mtaq.receive.policy import PortPolicy
 from mtaq.receive.steps import prepare
 from mtaq.smtp.server_events import Transaction
-from tests.unit.receive.fakes import NOW, facts, policy
+from tests.unit.receive.checking import SPAM, Dns, Filter
+from tests.unit.receive.fakes import NOW, Names, event_log, facts, policy, settings
 
 CONTENT = b"Subject: hello\r\nX-MQ-Tag: a\r\nX-MQ-Mime: evil\r\n\r\nhello\r\n"
 HTML = b"Content-Type: text/html\r\n\r\n<p>hello</p>\r\n"
@@ -88,6 +91,78 @@ async def test_a_large_body_is_described_in_a_thread(monkeypatch: pytest.MonkeyP
     small = (await prepared(smtp_parse="full")).properties["extracted"]
     monkeypatch.setattr(steps, "LARGE_BYTES", 1)
     assert (await prepared(smtp_parse="full")).properties["extracted"] == small
+
+
+# Checks.
+
+GUARDED = b"From: ada@example.org\r\nX-MQ-Tag: a\r\n\r\nhello\r\n"
+
+
+async def checked(
+    content: bytes = GUARDED, *, dns: Dns | None = None, spam: Filter | None = None, **options: str
+) -> Draft:
+    """Return a draft that was prepared on a port with checks."""
+    port_policy = policy(**options)
+    port_policy.checks = Checks(dns or Dns(), events=event_log()[0])
+    port_policy.spam = spam
+    made = draft(content)
+    await prepare(made, facts(port_policy))
+    return made
+
+
+async def test_checks_see_the_content_as_it_came() -> None:
+    """They come before anything is taken out, and stand in the JSON."""
+    spam = Filter()
+    made = await checked(spam=spam, smtp_check="spf,spam")
+    assert spam.seen == [GUARDED]
+    assert made.content == GUARDED.replace(b"X-MQ-Tag: a\r\n", b"")
+    assert [next(iter(item)) for item in made.properties["checks"]] == ["spf", "spam"]
+    assert made.properties["checks"][0]["smtp.mailfrom"] == "ada@example.org"
+    assert made.to_json()["checks"] == made.properties["checks"]
+
+
+async def test_without_checks_nothing_is_said() -> None:
+    """There is no `checks` where nothing is checked."""
+    assert "checks" not in (await checked()).properties
+
+
+async def test_a_message_that_is_refused() -> None:
+    """The reason stands in the log, the results in the evidence."""
+    options = {"smtp_check": "spf,spam", "smtp_check_reject": "spam"}
+    with pytest.raises(Refusal) as caught:
+        await checked(spam=Filter(SPAM), **options)
+    assert (caught.value.stage, str(caught.value.reply)) == ("check", "550 5.7.1 the message looks like spam")
+    assert (await checked(spam=Filter(), **options)).properties["checks"][1]["spam"] == "ham"
+
+
+async def test_forged_results_are_taken_out() -> None:
+    """Whatever is checked, nobody else speaks in the name of a port of ours; other names stay."""
+    forged = b"Authentication-Results: %s; dmarc=pass\r\n"
+    content = b"".join(forged % name for name in (b"relay.test", b"FOUND.test", b"mx.example")) + GUARDED
+    port_policy = PortPolicy(
+        settings().receive(25), port=25, hostnames=Names(), broker_max_bytes=None, starttls=False,
+        own_names=("found.test",),
+    )  # fmt: skip
+    made = draft(content)
+    await prepare(made, facts(port_policy))
+    assert made.content == forged % b"mx.example" + GUARDED.replace(b"X-MQ-Tag: a\r\n", b"")
+
+
+async def test_nobody_changes_what_was_found() -> None:
+    """Operators' code sees the results, and what it makes of them does not count."""
+    port_policy = policy(smtp_check="spf")
+    port_policy.checks = Checks(Dns(), events=event_log()[0])
+    seen: list[Any] = []
+
+    def change(message: dict[str, Any]) -> dict[str, Any]:
+        seen.append(message["checks"][0]["spf"])
+        return message | {"checks": [], "tags": ["b"]}
+
+    port_policy.pipeline = Pipeline(change)  # type: ignore[assignment]  # run is all that is asked of it
+    made = draft(GUARDED)
+    await prepare(made, facts(port_policy))
+    assert seen == ["pass"]
+    assert (made.properties["checks"][0]["spf"], made.properties["tags"]) == ("pass", ["b"])
 
 
 # After the operator's code.
