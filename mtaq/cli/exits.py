@@ -8,6 +8,7 @@ OK = os.EX_OK
 FAILURE = 1  # a plain "no" of a verb that asks something
 USAGE = os.EX_USAGE  # 64: the command line was wrong
 DATA = os.EX_DATAERR  # 65: the input was wrong
+NO_INPUT = os.EX_NOINPUT  # 66: a file cannot be read
 NO_HOST = os.EX_NOHOST  # 68: a host is not known
 UNAVAILABLE = os.EX_UNAVAILABLE  # 69: a service that is needed is not there
 SOFTWARE = os.EX_SOFTWARE  # 70: a bug
