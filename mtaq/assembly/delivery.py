@@ -12,16 +12,45 @@ from mtaq.assembly.queues import SETTLE_S, broker_for, connected, is_embedded
 from mtaq.broker.claims import Claims
 from mtaq.broker.journal import Journal
 from mtaq.config import Settings
-from mtaq.deliver.ports import DeliveryNames, Surroundings
+from mtaq.deliver.gate import MINUTE_S
+from mtaq.deliver.ports import DeliveryNames, Meters, Surroundings
 from mtaq.deliver.service import DeliveryService
 from mtaq.model.parcel import BrokerState, QueueSpec
 from mtaq.net.addresses import is_own, is_private, own_addresses
 from mtaq.net.connect import connect
+from mtaq.net.counters import CountTable, RateTable, TallyTable, uptime_s
 from mtaq.net.tls import client_context
 from mtaq.telemetry.events import EventLog
 
 #: How long RabbitMQ may not know what is done with: who is handed it again finds it in the journal.
 SETTLE_WITHIN_S = 0.02
+
+
+class _Tables:
+    """What the delivery processes of the instance count together, in its run directory.
+
+    Attributes:
+        meters: For the service.
+    """
+
+    def __init__(self, folder: Path, *, processes: int) -> None:
+        self._rates = RateTable(folder / "delivery-rates")
+        self._lines = RateTable(folder / "delivery-lines")
+        self._volumes = CountTable(folder / "delivery-volumes", window_s=MINUTE_S)
+        self._tallies = TallyTable(folder / "delivery-days")
+        self.meters = Meters(
+            rates=self._rates,
+            lines=self._lines,
+            volumes=self._volumes,
+            tallies=self._tallies,
+            now=uptime_s,
+            processes=processes,
+        )
+
+    def close(self) -> None:
+        """Close the files; what they hold stays."""
+        for table in (self._rates, self._lines, self._volumes, self._tallies):
+            table.close()
 
 
 class Delivery:
@@ -38,6 +67,7 @@ class Delivery:
         self._journal = Journal(folder, on_state=self._tell_journal)
         self._claims = Claims(folder / "claims")
         self._slots = slots_for(settings, "out")
+        self._meters = _Tables(Path(settings.process.run_directory), processes=settings.process.smtp_threads)
         self._service: DeliveryService | None = None
 
     @property
@@ -79,6 +109,8 @@ class Delivery:
             journal=self._journal,
             claims=self._claims,
             slots=self._slots,
+            meters=self._meters.meters,
+            control=self._state.control,
             events=self._events,
             clock=utc_now,
             rng=random.SystemRandom(),
@@ -109,6 +141,7 @@ class Delivery:
         await self._journal.close()
         self._claims.close()
         self._slots.close()
+        self._meters.close()
 
     def _tell_journal(self, state: BrokerState, reason: str) -> None:
         if state is BrokerState.UP:

@@ -86,7 +86,8 @@ class DeliverOptions:
         doc="Syntax demanded of the forward-path of an outbox message, as `smtp-validate-address`.")
     delivery_connections_per_site: int = option(
         integer(1, 100_000), "20", reload=True,
-        doc="Connections open at once to one site: all domains with the same MX hosts.")
+        doc="Connections open at once to one site, all domains with the same MX hosts, over all processes of the "
+            "instance. A throttle of the runtime state takes its place.")
     delivery_messages_per_connection: int = option(
         integer(1, 1_000_000), "100", reload=True, doc="Messages sent over one connection before it is closed.")
     delivery_idle: int = option(

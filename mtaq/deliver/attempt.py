@@ -1,23 +1,33 @@
-"""One attempt for one message: prepared, routed, given a source, carried; back comes how it ended.
+"""One attempt for one message: rewritten, checked, routed, given a source, carried; back comes how it ended.
 
-Walks the stages in order; each of them decides for itself. A source address that cannot be used leads to the next
-one, and only when none is left to ``bind``/``error``.
+Walks the stages in order; each of them decides for itself. A source address that cannot be used, is paused or has had
+its share of today leads to the next one; only when none can be bound it is ``bind``/``error``. What must wait leaves by
+``NotYet`` before anything was begun.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
 from mtaq.config import DeliverOptions, Security
-from mtaq.deliver.dispatch import Dispatcher
-from mtaq.deliver.egress import choose_sources
+from mtaq.deliver.dispatch import Dispatcher, Reconsider
+from mtaq.deliver.egress import Sources, choose_sources
 from mtaq.deliver.ending import Ending, HostFailure
-from mtaq.deliver.intake import prepare
+from mtaq.deliver.intake import paths_of, prepare
+from mtaq.deliver.orders import Orders, Way, blamed_on_rules
+from mtaq.deliver.parking import NotYet, Parked
 from mtaq.deliver.route import Route, Router
+from mtaq.model.address import Address
 from mtaq.model.message import OutboxMessage
 from mtaq.smtp.client_commands import Transaction
 from mtaq.telemetry.events import EventLog
+
+#: What does not fit into a day comes back during this part of the next one.
+WARM_UP_SPREAD_S = 8 * 3600.0
 
 
 def demanded_security(message: OutboxMessage, route: Route, options: DeliverOptions) -> Security:
@@ -28,6 +38,55 @@ def demanded_security(message: OutboxMessage, route: Route, options: DeliverOpti
     if route.login is not None and security in ("optional", "opportunistic"):
         return "required"  # RFC 4954 §4: no password in clear
     return security
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long an attempt may wait, and what its message remembers of having waited.
+
+    Attributes:
+        deadline: The loop's time at which the attempt must have ended.
+        expires_at: When the message is given up.
+        parked: ``None`` when it was not parked.
+    """
+
+    deadline: float
+    expires_at: datetime
+    parked: Parked | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """How an attempt ended.
+
+    Attributes:
+        ending: As operators want it understood.
+        site: Empty when it did not come so far.
+        message: As it was rewritten for this attempt.
+        changes: Properties of the message that are different from now on; ``None`` takes one out.
+        delay_s: When it is tried again; ``None`` as usual.
+    """
+
+    ending: Ending
+    site: str
+    message: OutboxMessage
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    delay_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Trip:
+    """What all sources of an attempt share."""
+
+    message: OutboxMessage
+    transaction: Transaction
+    route: Route
+    patience: Patience
+
+    @property
+    def domain(self) -> str:
+        """Of the forward-path."""
+        return self.transaction.forward_paths[0].domain
 
 
 class Attempts:
@@ -43,40 +102,65 @@ class Attempts:
         *,
         router: Router,
         dispatcher: Dispatcher,
+        orders: Orders,
         events: EventLog,
+        clock: Callable[[], datetime],
         rng: random.Random,
     ) -> None:
         self.options = options
         self._router = router
         self._dispatcher = dispatcher
+        self._orders = orders
         self._events = events
+        self._clock = clock
         self._rng = rng
 
-    async def make(self, message: OutboxMessage, *, deadline: float) -> tuple[Ending, str]:
+    async def make(self, message: OutboxMessage, patience: Patience) -> Attempted:
         """
-        Try to deliver *message* once; return how it ended and the name of the site.
-
-        Args:
-            deadline: The loop's time at which it must have ended.
+        Try to deliver *message* once.
 
         Raises:
             BadMessage: The message cannot be understood.
+            NotYet: Nothing was begun; it must wait elsewhere.
             Stopped: Nothing was begun.
         """
-        site = ""
-        try:
-            transaction = prepare(message, self.options)
-            route = await self._router.route(transaction.forward_paths[0].domain, message.smarthost)
-            site = route.site
-            return await self._from_sources(message, transaction, route, deadline), site
-        except HostFailure as failure:
-            return failure.ending, site
+        while True:
+            site = ""
+            rewritten = message
+            try:
+                rewritten = self._orders.rewritten(message)
+                sender, recipient = self._paths(rewritten, is_rewritten=rewritten is not message)
+                refusal = self._orders.refusal(recipient, sender, rewritten)
+                if refusal is not None:
+                    return Attempted(refusal, site, rewritten)
+                self._check_pause(Way(domain=recipient.domain), sender, rewritten)
+                route = await self._router.route(recipient.domain, rewritten.smarthost)
+                site = route.site
+                transaction = prepare(rewritten, sender, recipient)
+                return await self._carried(_Trip(rewritten, transaction, route, patience))
+            except HostFailure as failure:
+                return Attempted(failure.ending, site, rewritten)
+            except Reconsider:
+                continue
 
-    async def _from_sources(
-        self, message: OutboxMessage, transaction: Transaction, route: Route, deadline: float
-    ) -> Ending:
-        sources = choose_sources(message, self.options.smtp_default_ips, self._rng)
-        ending = await self._from_any(message, transaction, route, sources.wanted, deadline)
+    def _paths(self, message: OutboxMessage, *, is_rewritten: bool) -> tuple[Address | None, Address]:
+        try:
+            return paths_of(message, self.options)
+        except HostFailure as failure:
+            if not is_rewritten:
+                raise
+            raise HostFailure(blamed_on_rules(failure.ending)) from failure
+
+    def _check_pause(self, way: Way, sender: Address | None, message: OutboxMessage) -> None:
+        paused = self._orders.pause(way, sender, message, self._clock())
+        if paused is not None:
+            raise paused
+
+    async def _carried(self, trip: _Trip) -> Attempted:
+        message, route = trip.message, trip.route
+        sources = self._sources(trip)
+        attempted = await self._from_any(trip, sources.wanted)
+        ending = attempted.ending
         if ending.state == "bind" and sources.fallback:
             self._events.delivery_fallback(
                 message_id=message.message_id,
@@ -85,28 +169,80 @@ class Attempts:
                 egress_source=sources.fallback[0],
                 error=ending.description,
             )
-            ending = await self._from_any(message, transaction, route, sources.fallback, deadline)
-        if ending.state == "bind" and (sources.fallback or not message.ips):
+            attempted = await self._from_any(trip, sources.fallback)
+            ending = attempted.ending
+        if ending.state == "bind" and not sources.must:
             # The configuration is wrong, or an address is gone for a while: no reason to bounce everything.
-            return replace(ending, final=False, status="4.3.5")
-        return ending
+            return Attempted(replace(ending, final=False, status="4.3.5"), route.site, message)
+        return attempted
 
-    async def _from_any(
-        self,
-        message: OutboxMessage,
-        transaction: Transaction,
-        route: Route,
-        sources: tuple[str | None, ...],
-        deadline: float,
-    ) -> Ending:
+    def _sources(self, trip: _Trip) -> Sources:
+        message, pool = trip.message, None
+        if message.pool is not None and not message.ips:
+            pool = self._orders.control.pool(message.pool)
+            if pool is None:
+                raise HostFailure(_no_pool(message.pool))
+        sources = choose_sources(message, self.options.smtp_default_ips, self._rng, pool=pool)
+        parked = trip.patience.parked
+        return sources if parked is None else sources.beginning_with(parked.source)
+
+    async def _from_any(self, trip: _Trip, sources: tuple[str | None, ...]) -> Attempted:
         """Try *sources* in turn while they cannot be used; a wrong address family is not ``bind``/``error``."""
-        unusable: list[Ending] = []
-        security = demanded_security(message, route, self.options)
+        unusable: list[Attempted] = []
+        waits: list[NotYet] = []
         for source in sources:
+            try:
+                attempted, other = await self._from_one(trip, source)
+            except NotYet as why:
+                if why.reason not in ("pause", "warm-up"):
+                    raise
+                waits.append(why)
+                continue
+            if not other:
+                return attempted
+            unusable.append(attempted)
+        if waits:
+            raise min(waits, key=lambda why: why.wait_s)
+        return next((each for each in unusable if each.ending.state != "bind"), unusable[-1])
+
+    async def _from_one(self, trip: _Trip, source: str | None) -> tuple[Attempted, bool]:
+        """Try *source*; the second part tells whether another one may do better."""
+        message, transaction, patience, control = trip.message, trip.transaction, trip.patience, self._orders.control
+        way = Way(domain=trip.domain, site=trip.route.site, source=source)
+        pools, now = control.pools_of(source), self._clock()
+        self._check_pause(way, transaction.reverse_path, message)
+        domain, site = way.domain, way.site
+        today = now.astimezone(UTC).date()
+        daily = control.daily_cap(source=source, pools=pools, domain=domain, site=site, today=today)
+        parked = patience.parked
+        try:
             ending = await self._dispatcher.deliver(
-                transaction, route, source=source, security=security, deadline=deadline
+                transaction,
+                trip.route,
+                source=source,
+                security=demanded_security(message, trip.route, self.options),
+                deadline=patience.deadline,
+                limits=control.limits(source=source, pools=pools, domain=domain, site=site),
+                daily=daily,
+                parked=parked,
+                early_s=0.0 if parked is None else (parked.until - now).total_seconds(),
+                patience_s=(patience.expires_at - now).total_seconds(),
             )
-            if not ending.next_source:
-                return ending
-            unusable.append(ending)
-        return next((ending for ending in unusable if ending.state != "bind"), unusable[-1])
+        except NotYet as why:
+            if why.reason == "warm-up":
+                why.wait_s = self._until_tomorrow_s(now)
+            raise
+        if ending.next_source:
+            return Attempted(ending, trip.route.site, message), True
+        heard = self._orders.hear(ending, way, message)
+        return Attempted(heard.ending, trip.route.site, message, heard.changes, heard.delay_s), heard.other_source
+
+    def _until_tomorrow_s(self, now: datetime) -> float:
+        today = now.astimezone(UTC).date()
+        tomorrow = datetime.combine(today + timedelta(days=1), time(), UTC)
+        return (tomorrow - now).total_seconds() + self._rng.uniform(0.0, WARM_UP_SPREAD_S)
+
+
+def _no_pool(name: str) -> Ending:
+    text = f"there is no pool of source addresses called {name}"
+    return Ending(state="bind", result="error", code=451, status="4.3.5", description=text)

@@ -1,28 +1,35 @@
 """Who goes first, over which connection? Ready queues, and the connections that work them off.
 
-There is one ready queue for each (site, source, security, login); its connections take the next job when they are done
-with one. Connections are opened while jobs wait: one at first, then as many at a time as are open already, up to the
-cap of the site. They are closed when idle, used up, or when another queue of a full site has none. When no connection
-can be opened and none is open, everything that waits in that queue ends the same way: a dead host costs one time-out,
-not one for each message. Each connection has a slot of the instance from before it is opened until it is closed;
-without one it waits, and mail that got no connection in its time goes back to the outbox as it was. Surprises end the
-job they meet with that exception, never the dispatcher.
+There is one ready queue for each (site, source, security, login) and the limits that hold there; its connections take
+the next job when they are done with one. Connections are opened while jobs wait: one at first, then as many at a time
+as are open already, up to the cap, which holds over all processes of the instance. They are closed when idle, used up,
+or when another queue under the same cap has none, or another process too few. When no connection can be opened and
+none is open, everything that waits in that queue ends the same way: a dead host costs one time-out, not one for each
+message. Each connection has a slot of the instance from before it is opened until it is closed; without one it waits,
+and mail that got no connection in its time goes back to the outbox as it was. What must not go yet, or does not fit,
+is sent away (``NotYet``) and is no attempt. Surprises end the job they meet with that exception, never the dispatcher.
+
+Limits, and how a share of connections moves between processes: docs/develop/scheduler.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
+import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from mtaq.config import DeliverOptions, Security
 from mtaq.deliver.connection import Connection
 from mtaq.deliver.ending import Ending, HostFailure
+from mtaq.deliver.gate import Gate, is_wanted, want
 from mtaq.deliver.opening import Opener
-from mtaq.deliver.ports import Slots
-from mtaq.deliver.route import Login, Route
+from mtaq.deliver.parking import Parked
+from mtaq.deliver.pool import HOLD_S, Group, Job, Pool
+from mtaq.deliver.ports import Meters, Slots
+from mtaq.deliver.route import Route
 from mtaq.deliver.slots import SlotQueue
+from mtaq.model.control import NO_LIMITS, DailyCap, LimitsInForce
 from mtaq.smtp.client_commands import Transaction
 from mtaq.telemetry.metrics import gauge
 
@@ -31,69 +38,25 @@ SWEEP_S = 1.0
 CEILING_S = 60.0
 #: Reused connections that may turn out to be dead under one job before that is taken for an answer.
 MAX_STALE = 5
+#: How often a connection is asked for that other processes have.
+CLAIM_RETRY_S = 0.25
+#: A connection works at least so long before it is closed for the sake of another process, and then that one is given
+#: so much time to open its own.
+SLICE_S = 1.0
+YIELD_S = 0.75
+#: A turn that is nearer than this is not asked for again and again.
+SHORTEST_HOLD_S = 0.001
 
 CONNECTIONS = gauge("mtaq_delivery_connections", "Connections to mail hosts, being opened ones included.")
+READY = gauge("mtaq_delivery_ready", "Messages that are routed and wait for a connection or for their turn.")
 
 
 class Stopped(Exception):
     """The job was not begun: the dispatcher stops, or all that time the instance had no connection to spare."""
 
 
-@dataclass(eq=False, slots=True)
-class Job:
-    """One transaction that waits for a connection.
-
-    Attributes:
-        transaction: With one forward-path.
-        deadline: The loop's time at which the attempt must have ended.
-        done: Where its ending goes.
-        stale: How many reused connections failed under it.
-    """
-
-    transaction: Transaction
-    deadline: float
-    done: asyncio.Future[Ending]
-    stale: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class _Site:
-    """Every connection to one site, whatever queue it works for."""
-
-    name: str
-    connections: int = 0
-    pools: dict[tuple[str | None, Security, int, Login | None], _Pool] = field(default_factory=dict)
-
-
-@dataclass(eq=False, slots=True)
-class _Pool:
-    """One ready queue and its connections.
-
-    Attributes:
-        open: Connections ready for work or working.
-        opening: Connections being opened.
-        without_slot: Of those, how many wait until the instance may have one more.
-        idle: Connections without work, the most recently used last; true wakes one to work, false to close.
-        woken: Of those, how many have been woken and did not yet take a job.
-        ceiling: No more connections than this until ``ceiling_until``.
-    """
-
-    site: _Site
-    route: Route
-    source: str | None
-    security: Security
-    ready: deque[Job] = field(default_factory=deque)
-    open: int = 0
-    opening: int = 0
-    without_slot: int = 0
-    idle: list[asyncio.Future[bool]] = field(default_factory=list)
-    woken: int = 0
-    ceiling: int = 0
-    ceiling_until: float = 0.0
-
-    @property
-    def starves(self) -> bool:
-        return bool(self.ready) and not (self.open or self.opening)
+class Reconsider(Exception):
+    """The job was not begun, and limits or pauses have changed: look again."""
 
 
 class Dispatcher:
@@ -103,13 +66,33 @@ class Dispatcher:
         options: May be replaced at any time.
     """
 
-    def __init__(self, options: DeliverOptions, *, opener: Opener, slots: Slots, tell_full: Callable[[], None]) -> None:
-        """Begin without work; *tell_full* is called now and then while the instance has no slot left."""
+    def __init__(
+        self,
+        options: DeliverOptions,
+        *,
+        opener: Opener,
+        slots: Slots,
+        meters: Meters,
+        rng: random.Random,
+        tell_full: Callable[[], None],
+        is_crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        Begin without work.
+
+        Args:
+            tell_full: Called now and then while the instance has no slot left.
+            is_crowded: Are so many messages in hand that slow sites must not keep theirs?
+        """
         self.options = options
         self._opener = opener
+        self._meters = meters
+        self._rng = rng
+        self._is_crowded = is_crowded
+        self._claimed = slots
         self._slots = SlotQueue(slots, make_room=self._close_idle, tell=tell_full)
         self._loop = asyncio.get_running_loop()
-        self._sites: dict[str, _Site] = {}
+        self._groups: dict[bytes, Group] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
@@ -117,57 +100,108 @@ class Dispatcher:
     @property
     def site_count(self) -> int:
         """How many sites there is work for, or a connection to."""
-        return len(self._sites)
+        return len(self._groups)
 
     async def deliver(
-        self, transaction: Transaction, route: Route, *, source: str | None, security: Security, deadline: float
+        self,
+        transaction: Transaction,
+        route: Route,
+        *,
+        source: str | None,
+        security: Security,
+        deadline: float,
+        limits: LimitsInForce = NO_LIMITS,
+        daily: DailyCap | None = None,
+        parked: Parked | None = None,
+        early_s: float = 0.0,
+        patience_s: float = math.inf,
     ) -> Ending:
         """
         Make *transaction* over a connection to *route* and return how it ended.
 
+        Args:
+            deadline: The loop's time at which the attempt must have ended.
+            limits: What holds from *source* to there.
+            daily: Likewise.
+            parked: What the message remembers of having waited.
+            early_s: How much earlier than agreed it came back from that.
+            patience_s: In how many seconds it would have expired.
+
         Raises:
+            NotYet: Nothing was begun; it must wait elsewhere.
+            Reconsider: Nothing was begun; limits may have changed.
             Stopped: Nothing was begun.
         """
         if self._stopping:
             raise Stopped
-        pool = self._pool(route, source, security)
-        job = Job(transaction, deadline, self._loop.create_future())
+        pool = self._pool(route, source, security, limits, daily)
+        job = Job(transaction, deadline, patience_s, parked, early_s, self._loop.create_future())
+        objection = pool.objection(job, self.options, self._rng)
+        if objection is not None:
+            self._drop_if_empty(pool)
+            raise objection
         pool.ready.append(job)
         self._set_to_work(pool)
         return await job.done
+
+    def reconsider(self) -> None:
+        """Have everything that waits looked at again: limits or pauses may have changed."""
+        for pool in self._pools():
+            pool.is_current = False
+            self._end_ready(pool, Reconsider())
+
+    def _pools(self) -> list[Pool]:
+        return [pool for group in self._groups.values() for pool in group.pools.values()]
 
     async def stop(self, grace_s: float) -> None:
         """Give back what was not begun, let transactions in flight finish for *grace_s* seconds, then cut them off."""
         self._stopping = True
         self._sweeper.cancel()
         self._slots.stop()
-        for site in self._sites.values():
-            for pool in site.pools.values():
-                self._end_ready(pool, Stopped())
-                for wake in pool.idle:
-                    wake.set_result(False)
-                pool.woken += len(pool.idle)
-                pool.idle.clear()
+        for pool in self._pools():
+            self._end_ready(pool, Stopped())
+            self._close_all_idle(pool)
         if self._workers:
             await asyncio.wait(self._workers, timeout=grace_s)
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
-    def _pool(self, route: Route, source: str | None, security: Security) -> _Pool:
-        site = self._sites.get(route.site)
-        if site is None:
-            site = self._sites[route.site] = _Site(route.site)
-        key = (source, security, route.port, route.login)
-        pool = site.pools.get(key)
+    def _pool(
+        self, route: Route, source: str | None, security: Security, limits: LimitsInForce, daily: DailyCap | None
+    ) -> Pool:
+        group = self._group(route, limits)
+        key = (source, security, route.port, route.login, limits, daily)
+        pool = group.pools.get(key)
         if pool is None:
-            pool = site.pools[key] = _Pool(site, route, source, security)
+            gate = Gate(limits, daily, self._meters)
+            pool = group.pools[key] = Pool(group, key, route, source, security, gate, since=self._loop.time())
         pool.route = route  # preferences may have changed, though the hosts are the same
+        pool.is_current = True
         return pool
+
+    def _group(self, route: Route, limits: LimitsInForce) -> Group:
+        limit = limits.connections
+        counter = b"site " + route.site.encode() if limit is None else b"connections " + limit.counter
+        group = self._groups.get(counter)
+        if group is None:
+            group = self._groups[counter] = Group(counter, None if limit is None else int(limit.amount))
+        elif limit is not None:
+            group.cap = int(limit.amount)
+        return group
+
+    def _drop_if_empty(self, pool: Pool) -> None:
+        group = pool.group
+        if not (pool.ready or pool.open or pool.opening):
+            group.pools.pop(pool.key, None)
+        if not group.pools:
+            self._groups.pop(group.counter, None)
 
     # Enough connections, not too many.
 
-    def _set_to_work(self, pool: _Pool) -> None:
+    def _set_to_work(self, pool: Pool) -> None:
+        if self._loop.time() < pool.held_until:
+            return
         if pool.idle:
             # The one used last: the others may grow old and close.
             pool.idle.pop().set_result(True)
@@ -175,57 +209,63 @@ class Dispatcher:
             return
         self._grow(pool)
         if pool.starves:
-            self._take_idle_slot(pool.site)
+            self._take_idle_slot(pool.group)
 
-    def _grow(self, pool: _Pool) -> None:
-        site = pool.site
+    def _grow(self, pool: Pool) -> None:
+        group = pool.group
+        if pool.ready and not pool.gate.is_open and self._loop.time() >= pool.held_until:
+            self._wait_for_turn(pool)
         while (
             len(pool.ready) > pool.opening + pool.woken
             and pool.opening < max(1, pool.open)
-            and site.connections < self.options.delivery_connections_per_site
+            and group.connections < group.most(self.options)
+            and self._loop.time() >= max(pool.held_until, pool.closed_until, group.full_until)
             and not self._at_ceiling(pool)
             and not self._stopping
         ):
             pool.opening += 1
-            site.connections += 1
+            group.connections += 1
             worker = self._loop.create_task(self._work(pool))
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
 
-    def _at_ceiling(self, pool: _Pool) -> bool:
+    def _at_ceiling(self, pool: Pool) -> bool:
         connections = pool.open + pool.opening
         return 0 < pool.ceiling <= connections and self._loop.time() < pool.ceiling_until
 
-    def _take_idle_slot(self, site: _Site) -> None:
-        """Close an idle connection of a full site for the sake of a queue that has none."""
-        for pool in site.pools.values():
+    def _take_idle_slot(self, group: Group) -> None:
+        """Close an idle connection of a full group for the sake of a queue that has none."""
+        for pool in group.pools.values():
             if pool.idle:
                 pool.idle.pop(0).set_result(False)
                 pool.woken += 1
                 return
 
+    def _close_all_idle(self, pool: Pool) -> None:
+        for wake in pool.idle:
+            wake.set_result(False)
+        pool.woken += len(pool.idle)
+        pool.idle.clear()
+
     def _close_idle(self) -> None:
         """Close an idle connection for the sake of whoever waits for a slot."""
-        for site in self._sites.values():
-            if any(pool.idle for pool in site.pools.values()):
-                self._take_idle_slot(site)
+        for group in self._groups.values():
+            if any(pool.idle for pool in group.pools.values()):
+                self._take_idle_slot(group)
                 return
 
-    def _left(self, pool: _Pool) -> None:
+    def _left(self, pool: Pool) -> None:
         """A connection of *pool* is gone; its slot goes to whoever has none, else to whoever has work."""
-        site = pool.site
-        site.connections -= 1
-        for other in sorted(site.pools.values(), key=lambda other: not other.starves):
+        group = pool.group
+        group.connections -= 1
+        for other in sorted(group.pools.values(), key=lambda other: not other.starves):
             self._grow(other)
-        for key, other in list(site.pools.items()):
-            if not (other.ready or other.open or other.opening):
-                del site.pools[key]
-        if not site.pools:
-            self._sites.pop(site.name, None)
+        for other in list(group.pools.values()):
+            self._drop_if_empty(other)
 
     # One connection's life.
 
-    async def _work(self, pool: _Pool) -> None:
+    async def _work(self, pool: Pool) -> None:
         try:
             slot = await self._slot(pool)
             if slot is not None:
@@ -238,13 +278,13 @@ class Dispatcher:
         finally:
             self._left(pool)
 
-    async def _slot(self, pool: _Pool) -> int | None:
-        """Wait until the instance may have one more connection; ``None`` when it is not needed any more."""
+    async def _slot(self, pool: Pool) -> int | None:
+        """Wait until the instance may have one more connection; ``None`` when it is not needed any more, or not yet."""
         pool.without_slot += 1
         slot = None
         try:
             slot = await self._slots.take()
-            if slot is not None and not self._is_wanted(pool):
+            if slot is not None and not (self._is_wanted(pool) and self._may_open(pool, slot)):
                 self._slots.release(slot)
                 slot = None
             return slot
@@ -253,12 +293,37 @@ class Dispatcher:
             if slot is None:
                 pool.opening -= 1
 
-    def _is_wanted(self, pool: _Pool) -> bool:
+    def _is_wanted(self, pool: Pool) -> bool:
         while pool.ready and pool.ready[0].done.done():
             pool.ready.popleft()
         return bool(pool.ready)
 
-    async def _connect(self, pool: _Pool) -> None:
+    def _may_open(self, pool: Pool, slot: int) -> bool:
+        """Count one more connection among those of all processes, if there may be one more."""
+        group = pool.group
+        most = group.most(self.options)
+        if most < math.inf and not self._claimed.claim_for(slot, group.counter, int(most)):
+            if group.connections - 1 < most / self._meters.processes:
+                want(self._meters, group.counter)
+            group.full_until = self._again(pool, CLAIM_RETRY_S)
+            return False
+        wait_s = pool.gate.wait_for_connection()
+        if wait_s > 0:
+            pool.closed_until = self._again(pool, wait_s)
+        return wait_s <= 0
+
+    def _again(self, pool: Pool, wait_s: float) -> float:
+        """Set the group of *pool* to work once more in *wait_s* seconds; return the loop's time then."""
+        at = self._loop.time() + wait_s
+        self._loop.call_at(at, self._try_again, pool.group)
+        return at
+
+    def _try_again(self, group: Group) -> None:
+        for pool in list(group.pools.values()):
+            if pool.ready and not self._stopping:
+                self._set_to_work(pool)
+
+    async def _connect(self, pool: Pool) -> None:
         connection = await self._open(pool)
         if connection is not None:
             try:
@@ -267,7 +332,7 @@ class Dispatcher:
                 pool.open -= 1
                 connection.abort()
 
-    async def _open(self, pool: _Pool) -> Connection | None:
+    async def _open(self, pool: Pool) -> Connection | None:
         failure: Ending | Exception
         try:
             connection = await self._opener.open(pool.route, pool.source, pool.security)
@@ -287,33 +352,106 @@ class Dispatcher:
             self._end_ready(pool, failure)
         return None
 
-    async def _serve(self, pool: _Pool, connection: Connection) -> None:
-        while connection.usable and connection.messages < self.options.delivery_messages_per_connection:
+    async def _serve(self, pool: Pool, connection: Connection) -> None:
+        most, since = pool.messages_per_connection(self.options), self._loop.time()
+        while connection.usable and connection.messages < most:
             if self._stopping or self._should_yield(pool):
                 break
+            if self._owes(pool.group, since):
+                await self._leave(pool.group, connection)
+                return
             job = self._next_job(pool)
             if job is None:
-                if self._slots.is_waited_for or not await self._rest(pool, connection):
+                if self._slots.is_waited_for or not pool.is_current or not await self._rest(pool, connection):
                     break
                 continue
             self._grow(pool)  # for those behind it
             await self._carry(pool, connection, job)
         await connection.close()
 
-    def _should_yield(self, pool: _Pool) -> bool:
-        site = pool.site
-        if len(site.pools) == 1 or site.connections < self.options.delivery_connections_per_site:
+    def _should_yield(self, pool: Pool) -> bool:
+        """Has another queue under the same cap no connection, and can it have none while this one works on?"""
+        group = pool.group
+        if len(group.pools) == 1:
             return False
-        return any(other.starves for other in site.pools.values())
+        if group.connections < group.most(self.options) and self._loop.time() >= group.full_until:
+            return False
+        return any(other.starves and self._loop.time() >= other.held_until for other in group.pools.values())
 
-    def _next_job(self, pool: _Pool) -> Job | None:
+    def _owes(self, group: Group, since: float) -> bool:
+        """Has this process more than its share of the connections, while another one has less and wants some?"""
+        share = group.most(self.options) / self._meters.processes
+        if self._meters.processes == 1 or group.connections - group.leaving <= share:
+            return False
+        now = self._loop.time()
+        if now - since >= SLICE_S and now >= group.asked_at + CLAIM_RETRY_S:
+            group.asked_at = now
+            group.wanted = is_wanted(self._meters, group.counter)
+        return group.wanted and now - since >= SLICE_S
+
+    async def _leave(self, group: Group, connection: Connection) -> None:
+        """Close a connection that another process shall have."""
+        group.leaving += 1
+        group.full_until = self._loop.time() + YIELD_S
+        self._loop.call_at(group.full_until, self._try_again, group)
+        try:
+            await connection.close()
+        finally:
+            group.leaving -= 1
+
+    def _next_job(self, pool: Pool) -> Job | None:
+        """Take the next job whose turn it is."""
+        if self._loop.time() < pool.held_until:
+            return None
         while pool.ready:
-            job = pool.ready.popleft()
-            if not job.done.done():
-                return job
+            job = pool.ready[0]
+            if job.done.done() or pool.gate.is_open or self._has_turn(pool, job):
+                pool.ready.popleft()
+                if not job.done.done():
+                    return job
+            elif pool.held_until:
+                return None
         return None
 
-    async def _rest(self, pool: _Pool, connection: Connection) -> bool:
+    def _has_turn(self, pool: Pool, job: Job) -> bool:
+        """Take a turn for *job*. Without one, hold the queue until there is, or send *job* away if that is long."""
+        wait_s = pool.gate.wait_for_message(job.size_bytes)
+        if wait_s > 0:
+            self._hold(pool, job, wait_s)
+            return False
+        if not pool.gate.take_daily():
+            job.done.set_exception(pool.not_yet(0.0, "warm-up"))
+            return False
+        return True
+
+    def _wait_for_turn(self, pool: Pool) -> None:
+        """While the next turn is still to come no connection is needed for it."""
+        while pool.ready and (wait_s := pool.gate.next_turn_s()) > 0:
+            job = pool.ready[0]
+            if not job.done.done():
+                self._hold(pool, job, wait_s)
+            if not job.done.done():
+                return
+            pool.ready.popleft()
+
+    def _hold(self, pool: Pool, job: Job, wait_s: float) -> None:
+        """Hold the queue until there is a turn for *job*, its first; or send *job* away if that is long."""
+        gate = pool.gate
+        if wait_s <= HOLD_S:
+            pool.held_until = self._loop.time() + max(wait_s, SHORTEST_HOLD_S)
+            self._loop.call_at(pool.held_until, self._release, pool)
+        elif job.has_place(gate.line):
+            job.done.set_exception(pool.not_yet(wait_s, "throttle", line=gate.line))
+        else:
+            job.done.set_exception(pool.sent_away(job, pool.interval_s(job, self.options)))
+
+    def _release(self, pool: Pool) -> None:
+        """The next message of a queue may begin."""
+        pool.held_until = 0.0
+        if pool.ready and not self._stopping:
+            self._set_to_work(pool)
+
+    async def _rest(self, pool: Pool, connection: Connection) -> bool:
         """Wait for work; false when the connection shall close instead."""
         wake: asyncio.Future[bool] = self._loop.create_future()
         pool.idle.append(wake)
@@ -326,7 +464,7 @@ class Dispatcher:
                 pool.idle.remove(wake)
         return wake.done() and wake.result()
 
-    async def _carry(self, pool: _Pool, connection: Connection, job: Job) -> None:
+    async def _carry(self, pool: Pool, connection: Connection, job: Job) -> None:
         try:
             (ending,) = await connection.deliver(job.transaction, job.deadline)
         except Exception as error:  # the top of a worker: whoever waits for the job learns of it and logs it
@@ -337,6 +475,7 @@ class Dispatcher:
         except BaseException:
             job.done.cancel()
             raise
+        pool.done += 1
         if job.done.done():
             return
         if ending.stale and job.stale < MAX_STALE:
@@ -347,28 +486,48 @@ class Dispatcher:
 
     # Ends without a connection.
 
-    def _end_ready(self, pool: _Pool, how: Ending | Exception) -> None:
-        while (job := self._next_job(pool)) is not None:
+    def _end_ready(self, pool: Pool, how: Ending | Exception) -> None:
+        while pool.ready:
+            job = pool.ready.popleft()
+            if job.done.done():
+                continue
             if isinstance(how, Ending):
                 job.done.set_result(how)
             else:
                 job.done.set_exception(how)
 
     def _sweep(self) -> None:
-        """End jobs whose time is over while they wait."""
-        now = self._loop.time()
-        for site in self._sites.values():
-            for pool in site.pools.values():
-                for job in pool.ready:
-                    if now >= job.deadline and not job.done.done():
-                        if pool.without_slot and not pool.open:
-                            job.done.set_exception(Stopped())
-                        else:
-                            job.done.set_result(_no_turn(pool))
+        """End jobs whose time is over while they wait; send away what a slow site has no room for."""
+        now, crowded = self._loop.time(), self._is_crowded()
+        for group in list(self._groups.values()):
+            if self._owes(group, now - SLICE_S):
+                self._take_idle_slot(group)
+            for pool in group.pools.values():
+                self._end_late(pool, now)
+                pool.look(SWEEP_S, now=now, crowded=crowded)
+                self._make_room(pool)
+                if not pool.is_current:
+                    self._close_all_idle(pool)
+        READY.set(sum(len(pool.ready) for pool in self._pools()))
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
+    def _end_late(self, pool: Pool, now: float) -> None:
+        for job in pool.ready:
+            if now >= job.deadline and not job.done.done():
+                if pool.without_slot and not pool.open:
+                    job.done.set_exception(Stopped())
+                else:
+                    job.done.set_result(_no_turn(pool))
 
-def _no_turn(pool: _Pool) -> Ending:
+    def _make_room(self, pool: Pool) -> None:
+        """Send the last in the queue away, so that others have room."""
+        while len(pool.ready) > pool.room:
+            job = pool.ready.pop()
+            if not job.done.done():
+                job.done.set_exception(pool.full(job, self._rng))
+
+
+def _no_turn(pool: Pool) -> Ending:
     if pool.open:
         text = f"no connection to {pool.route.site} became free in time"
     else:

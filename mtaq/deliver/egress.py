@@ -1,8 +1,8 @@
-"""From which source address does a message leave? Its ``ips``, else the default IPs, else where the kernel chooses.
+"""From which source address does a message leave? Its ``ips``, else its pool, else the default IPs, else the kernel's.
 
 Decides the order; whether an address can be bound shows when a connection is opened from it. An ``ips`` equal to
 ``connection.local-ip`` was written by our own reception (``smtp-mappable-ips``) and is only a wish: the default IPs
-follow it. Of any other ``ips`` one must do.
+follow it. Of any other ``ips`` one must do, and of a pool one member.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mtaq.model.control import Pool, PoolMember
 from mtaq.model.message import OutboxMessage
 
 
@@ -21,22 +22,49 @@ class Sources:
     Attributes:
         wanted: What the message or the configuration asks for; ``None`` leaves it to the kernel.
         fallback: What does instead when none of them can be bound.
+        must: Was one of them asked for by ``ips``, so that nothing else will ever do?
     """
 
     wanted: tuple[str | None, ...]
     fallback: tuple[str | None, ...] = ()
+    must: bool = False
+
+    def beginning_with(self, source: str | None) -> Sources:
+        """Return the same with *source* first, if it is one of them: where it waited, its turn comes."""
+        if source is None or source not in self.wanted:
+            return self
+        others = tuple(other for other in self.wanted if other != source)
+        return Sources((source, *others), self.fallback, self.must)
 
 
-def choose_sources(message: OutboxMessage, default_ips: Sequence[str], rng: random.Random) -> Sources:
-    """Return the source addresses of *message*; several are used in random order, so that each gets its share."""
+def choose_sources(
+    message: OutboxMessage, default_ips: Sequence[str], rng: random.Random, *, pool: Pool | None = None
+) -> Sources:
+    """
+    Return the source addresses of *message*.
+
+    Several are used in random order, so that each gets its share; those of *pool*, which the message names, by weight.
+    """
     defaults: tuple[str | None, ...] = _shuffled(default_ips, rng) or (None,)
-    if not message.ips:
-        return Sources(defaults)
-    is_wish = message.ips == (message.local_ip,)
-    return Sources(_shuffled(message.ips, rng), defaults if is_wish else ())
+    if message.ips:
+        is_wish = message.ips == (message.local_ip,)
+        return Sources(_shuffled(message.ips, rng), defaults if is_wish else (), must=not is_wish)
+    if pool is not None:
+        return Sources(_by_weight(pool.members, rng))
+    return Sources(defaults)
 
 
 def _shuffled(ips: Sequence[str], rng: random.Random) -> tuple[str, ...]:
     if len(ips) < 2:
         return tuple(ips)
     return tuple(rng.sample(list(ips), len(ips)))
+
+
+def _by_weight(members: Sequence[PoolMember], rng: random.Random) -> tuple[str, ...]:
+    """Draw all, each time in proportion to the weights of those that are left."""
+    left, drawn = list(members), []
+    while left:
+        (member,) = rng.choices(left, [each.weight for each in left])
+        left.remove(member)
+        drawn.append(member.ip)
+    return tuple(drawn)

@@ -1,8 +1,9 @@
 """What came out of the outbox: has it been dealt with before, and what exactly is to be sent?
 
-``key_of`` names one queue message; ``must_ask_journal`` says when its history has to be looked up. ``prepare`` makes
-the transaction: addresses checked, header edits made, line ends CRLF. A message that cannot be understood is
-``BadMessage``; an address that is none is a result like any other (``HostFailure`` with ``process``/``invalid``).
+``key_of`` names one queue message; ``must_ask_journal`` says when its history has to be looked up. ``paths_of`` checks
+the addresses; ``prepare`` makes the transaction: header edits made, line ends CRLF. A message that cannot be
+understood is ``BadMessage``; an address that is none is a result like any other (``HostFailure`` with
+``process``/``invalid``).
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def understand(consumed: Consumed, outbox: str) -> OutboxMessage:
         BadMessage: It cannot be understood; or its results could not be written, or would be orders.
     """
     message = decode_outbox(consumed.body)
-    _check_queues(message, outbox)
+    check_queues(message, outbox)
     if consumed.body.count(b"[") + consumed.body.count(b"{") > ALWAYS_WRITABLE:
         _check_writable(message)
     return message
@@ -77,24 +78,38 @@ def _check_writable(message: OutboxMessage) -> None:
         raise BadMessage(f"cannot be written again: {error}") from error
 
 
-def _check_queues(message: OutboxMessage, outbox: str) -> None:
+def check_queues(message: OutboxMessage, outbox: str) -> None:
+    """
+    See to it that no result of *message* becomes an order.
+
+    Raises:
+        BadMessage: One would.
+    """
     for kind, name in message.queues.items():
         if name is not None and (name == outbox or name.startswith(f"{outbox}.delay.")):
             raise BadMessage(f"queues.{kind}: {name} is delivery's own queue")
 
 
-def prepare(message: OutboxMessage, options: DeliverOptions) -> Transaction:
+def paths_of(message: OutboxMessage, options: DeliverOptions) -> tuple[Address | None, Address]:
+    """
+    Return the reverse-path, ``None`` for the null one, and the forward-path of *message*.
+
+    Raises:
+        HostFailure: An address is none.
+    """
+    recipient = _address(message.recipient, "recipient", "5.1.3", options.validate_recipient == "strict")
+    if not message.envelope:
+        return None, recipient
+    return _address(message.envelope, "envelope", "5.1.7", options.validate_envelope == "strict"), recipient
+
+
+def prepare(message: OutboxMessage, reverse_path: Address | None, forward_path: Address) -> Transaction:
     """
     Make the mail transaction of *message*.
 
     Raises:
-        HostFailure: An address is none.
         BadMessage: The header edits cannot be made.
     """
-    forward_path = _address(message.recipient, "recipient", "5.1.3", options.validate_recipient == "strict")
-    reverse_path = None
-    if message.envelope:
-        reverse_path = _address(message.envelope, "envelope", "5.1.7", options.validate_envelope == "strict")
     content = message.content
     if message.body != "binarymime":
         content = normalise_line_ends(content)

@@ -35,10 +35,12 @@ class MailHost:
     Attributes:
         preference: Lower is tried first; hosts of equal preference are shuffled.
         name: Its domain, lower case A-labels, or an IP address where the operator or an address literal named one.
+        port: Where the operator named one.
     """
 
     preference: int
     name: str
+    port: int | None = None
 
 
 class Resolver(Protocol):
@@ -215,6 +217,63 @@ class Slots(Protocol):
 
     def release(self, slot: int) -> None:
         """Give a slot back."""
+
+    def claim_for(self, slot: int, counter: bytes, cap: int) -> bool:
+        """Note that *slot* is for *counter*, unless that has *cap* already; may it be?"""
+
+
+class Rates(Protocol):
+    """Turns that all processes of an instance take together (``mtaq.limits.gcra``). *now* is the counters' clock."""
+
+    def take(self, key: bytes, *, per_minute: float, burst: int = 1, now: float) -> float:
+        """Take a turn now and return 0; or the seconds until there is one, and nothing was taken."""
+
+    def look(self, key: bytes, *, now: float) -> float:
+        """Return in how many seconds the line of *key* ends, or with a burst of 1 the next turn is."""
+
+    def reserve(self, key: bytes, *, takes_s: float, not_before_s: float, within_s: float, now: float) -> float | None:
+        """Take the next place in the line of *key*; return in how many seconds it is, ``None`` when none is in time."""
+
+
+class Volumes(Protocol):
+    """Bytes in the last minute, for all processes together."""
+
+    def take(self, key: bytes, *, limit: int, count: int, now: float) -> float:
+        """Count *count* if they fit and return 0; or the seconds until they will."""
+
+    def look(self, key: bytes, *, limit: int, count: int, now: float) -> float:
+        """Return what ``take`` would, and count nothing."""
+
+
+class Tallies(Protocol):
+    """How many there were of each kind, for all processes together."""
+
+    def take(self, key: bytes, *, limit: int, now: float) -> bool:
+        """Count one more, if there were fewer than *limit*."""
+
+    def count(self, key: bytes) -> int:
+        """Return how many there were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meters:
+    """What the processes of an instance count together.
+
+    Attributes:
+        rates: Messages and connections that begin.
+        lines: Places of what waits.
+        volumes: Bytes that begin.
+        tallies: Messages of a day.
+        now: The clock of all of them, in seconds.
+        processes: How many delivery processes share the connections to a site.
+    """
+
+    rates: Rates
+    lines: Rates
+    volumes: Volumes
+    tallies: Tallies
+    now: Callable[[], float]
+    processes: int = 1
 
 
 class Control(Protocol):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from mtaq.deliver.ending import Ending
+from mtaq.deliver.parking import REASONS, NotYet
 from mtaq.model.message import OutboxMessage
 from mtaq.model.outcome import Deferred, Delivered, Outcome
 from mtaq.telemetry.events import EventLog
@@ -15,11 +19,45 @@ _DEFERRED = ATTEMPTS.labels("deferred")
 _FAILED = ATTEMPTS.labels("failed")
 
 
-class Reporter:
-    """Reports outcomes."""
+PARKED = counter("mtaq_delivery_parked", "Messages sent back to wait, which is no attempt.", ("reason",))
+_PARKED = {reason: PARKED.labels(reason) for reason in REASONS}
 
-    def __init__(self, events: EventLog) -> None:
+#: That messages of a site wait for their turn is told so often, and so many sites are remembered for it.
+TELL_S = 60.0
+MOST_TOLD = 1000
+
+
+class Reporter:
+    """Reports outcomes, and what has to wait."""
+
+    def __init__(self, events: EventLog, *, now: Callable[[], float]) -> None:
+        """*now* is a clock in seconds that nobody sets back."""
         self._events = events
+        self._now = now
+        self._told: dict[tuple[str, str | None], float] = {}
+
+    def parked(self, message: OutboxMessage, why: NotYet, until: datetime) -> None:
+        """Log and count that *message* waits *until* then."""
+        _PARKED[why.reason].inc()
+        self._events.delivery_parked(
+            message_id=message.message_id,
+            forward_path=message.recipient,
+            site=why.site or None,
+            egress_source=why.source,
+            reason=why.reason,
+            next_attempt_at=until,
+        )
+        if why.reason == "throttle" and self._is_news(why):
+            self._events.delivery_throttled(site=why.site, egress_source=why.source, next_attempt_at=until)
+
+    def _is_news(self, why: NotYet) -> bool:
+        now, about = self._now(), (why.site, why.source)
+        if now < self._told.get(about, 0.0):
+            return False
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told[about] = now + TELL_S
+        return True
 
     def report(self, message: OutboxMessage, ending: Ending, outcome: Outcome, site: str) -> None:
         """Log and count *outcome* of an attempt at *site* (empty when it did not come so far)."""

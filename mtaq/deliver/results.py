@@ -19,9 +19,10 @@ from datetime import datetime
 from typing import Any
 
 from mtaq.deliver.intake import REDELIVERED_HEADER
+from mtaq.deliver.parking import Headers, carried_headers
 from mtaq.deliver.ports import Declare, DeliveryNames, Journal, Queues
 from mtaq.mime.extract import extracted
-from mtaq.model.codec import encode_outbox, encode_result
+from mtaq.model.codec import change_outbox, encode_outbox, encode_result
 from mtaq.model.errors import BrokerError, BrokerUnavailable, TooLarge, UnconfirmedPublish
 from mtaq.model.message import OutboxMessage
 from mtaq.model.outcome import Deferred, Delivered, Outcome
@@ -49,9 +50,15 @@ class Work:
     message: OutboxMessage
 
 
-def make_entry(outcome: Outcome, seen_at: datetime) -> dict[str, Any]:
-    """Return what the journal keeps of *outcome*: everything that its follow-ups are made of."""
+def make_entry(outcome: Outcome, seen_at: datetime, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what the journal keeps of *outcome*: everything that its follow-ups are made of.
+
+    Args:
+        changes: Properties of the message that are different from now on (``change_outbox``).
+    """
     entry: dict[str, Any] = {"result": outcome.result.to_json(), "seen": format_time(seen_at)}
+    if changes:
+        entry["changes"] = dict(changes)
     if isinstance(outcome, Deferred):
         return {**entry, "outcome": "deferred", "next": format_time(outcome.next_attempt_at)}
     return {**entry, "outcome": "delivered" if isinstance(outcome, Delivered) else "failed"}
@@ -81,11 +88,12 @@ class Results:
 
     async def record(self, work: Work, entry: Mapping[str, Any]) -> None:
         """Make *entry* safe; insists until the journal has it."""
-        settled = self._ends_here(work.message, entry["outcome"])
+        settled = self._ends_here(_as_changed(work, entry).message, entry["outcome"])
         await self._insist(lambda: self._journal.record(work.key, entry, settled=settled))
 
     async def follow_up(self, work: Work, entry: Mapping[str, Any]) -> None:
         """Do what follows from *entry*, which is in the journal, and ack."""
+        work = _as_changed(work, entry)
         if not self._ends_here(work.message, entry["outcome"]):
             await self._publish_all(work, entry)
             self._journal.settle(work.key)
@@ -107,9 +115,9 @@ class Results:
         if any(homeless):
             await self._publish_as_it_came(work.consumed, "; ".join(filter(None, homeless)))
 
-    async def park(self, work: Work, until: datetime) -> None:
-        """Send *work* back to the outbox until *until*, and ack: this is no attempt."""
-        parcel = _same_again(work.consumed, _cut(work.message.message_id))
+    async def park(self, work: Work, until: datetime, headers: Headers | None = None) -> None:
+        """Send *work* back to the outbox until *until*, with *headers* to remember, and ack: this is no attempt."""
+        parcel = _same_again(work.consumed, _cut(work.message.message_id), headers)
         try:
             await self._insist(lambda: self._publish_delayed(parcel, until), refusals=MAX_REFUSALS)
         except UnconfirmedPublish as error:
@@ -246,8 +254,13 @@ class Results:
             tries += 1
 
 
-def _same_again(consumed: Consumed, correlation_id: str = "") -> Parcel:
-    """Return the message as it came, to be published again.
+def _as_changed(work: Work, entry: Mapping[str, Any]) -> Work:
+    changes = entry.get("changes")
+    return replace(work, message=change_outbox(work.message, changes)) if changes else work
+
+
+def _same_again(consumed: Consumed, correlation_id: str = "", headers: Headers | None = None) -> Parcel:
+    """Return the message as it came, to be published again, with *headers* in the place of those it was parked with.
 
     A crash before the ack leaves two, and so does a lost confirm. Body and ``message_id`` stay what they were, on
     however many trips, and the header says that there may be another: so one of them will be recognised. Where the
@@ -260,7 +273,11 @@ def _same_again(consumed: Consumed, correlation_id: str = "") -> Parcel:
         correlation_id=correlation_id or consumed.correlation_id,
         message_id=consumed.message_id or str(uuid.uuid4()),
         priority=consumed.priority,
-        headers={**_carried(consumed), REDELIVERED_HEADER: True},
+        headers={
+            **_carried(consumed),
+            **(carried_headers(consumed.headers) if headers is None else headers),
+            REDELIVERED_HEADER: True,
+        },
     )
 
 

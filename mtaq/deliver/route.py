@@ -15,7 +15,8 @@ from itertools import groupby
 
 from mtaq.config import DeliverOptions, Security
 from mtaq.deliver.ending import Ending, HostFailure
-from mtaq.deliver.ports import MailHost, Resolver, Surroundings
+from mtaq.deliver.ports import Control, MailHost, Resolver, Surroundings
+from mtaq.model.control import DnsOverride
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
 from mtaq.model.message import Smarthost
 from mtaq.smtp.grammar import a_label_domain
@@ -74,9 +75,16 @@ class Router:
     """
 
     def __init__(
-        self, options: DeliverOptions, *, resolver: Resolver, surroundings: Surroundings, rng: random.Random
+        self,
+        options: DeliverOptions,
+        *,
+        resolver: Resolver,
+        control: Control,
+        surroundings: Surroundings,
+        rng: random.Random,
     ) -> None:
         self.options = options
+        self._control = control
         self._resolver = resolver
         self._surroundings = surroundings
         self._rng = rng
@@ -106,6 +114,9 @@ class Router:
         if domain.startswith("["):
             address = domain[1:-1].removeprefix("IPv6:")
             return Route(address, (MailHost(0, address),), options.delivery_port)
+        override = self._control.dns_override(domain)
+        if override is not None:
+            return _overridden(override, options.delivery_port)
         hosts = await self._mail_hosts(domain)
         return Route(",".join(sorted(host.name for host in hosts)), tuple(hosts), options.delivery_port)
 
@@ -172,8 +183,15 @@ class Router:
         for _, group in groupby(found, key=lambda item: item[0].preference):
             equal = list(group)
             self._rng.shuffle(equal)
-            targets += [Target(host.name, ip, route.port) for host, addresses in equal for ip in addresses]
+            targets += [Target(host.name, ip, host.port or route.port) for host, addresses in equal for ip in addresses]
         return targets[:MAX_TARGETS]
+
+
+def _overridden(override: DnsOverride, port: int) -> Route:
+    named = enumerate(override.hosts)
+    hosts = tuple(MailHost(preference, host.host, host.port) for preference, host in named)
+    site = ",".join(sorted({f"{host.name}:{host.port}" if host.port else host.name for host in hosts}))
+    return Route(site, hosts, port, named=True)
 
 
 def _to_smarthost(smarthost: Smarthost) -> Route:

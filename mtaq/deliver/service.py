@@ -10,24 +10,29 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from mtaq.config import DeliverOptions
-from mtaq.deliver.attempt import Attempts
+from mtaq.deliver.attempt import Attempted, Attempts, Patience
 from mtaq.deliver.classify import Attempt, judge
 from mtaq.deliver.dispatch import Dispatcher, Stopped
 from mtaq.deliver.ending import Ending
-from mtaq.deliver.intake import REDELIVERED_HEADER, key_of, must_ask_journal, understand
+from mtaq.deliver.intake import REDELIVERED_HEADER, check_queues, key_of, must_ask_journal, understand
 from mtaq.deliver.offline import OfflineAddresses
 from mtaq.deliver.opening import Opener
+from mtaq.deliver.orders import Orders
+from mtaq.deliver.parking import NotYet, Parked, parked_headers, read_parked
 from mtaq.deliver.ports import (
     Claims,
     Connect,
     Consumer,
+    Control,
     Declare,
     DeliveryNames,
     Journal,
+    Meters,
     Queues,
     Resolver,
     Slots,
@@ -37,8 +42,10 @@ from mtaq.deliver.report import Reporter
 from mtaq.deliver.results import Results, Work, make_entry
 from mtaq.deliver.route import Router, Target
 from mtaq.deliver.schedule import Turn, turn_of
+from mtaq.model.codec import change_outbox
 from mtaq.model.errors import BadMessage
 from mtaq.model.message import OutboxMessage
+from mtaq.model.outcome import Deferred
 from mtaq.model.parcel import BrokerState, Consumed
 from mtaq.telemetry.events import EventLog
 
@@ -53,6 +60,8 @@ JOURNAL_POLL_S = 0.5
 BUG_PAUSE_S = 30.0
 #: Part of the grace period kept for what follows from the last outcomes.
 RESULTS_GRACE_S = 5.0
+#: Changes of the runtime state that come together are looked at together.
+RECONSIDER_S = 0.1
 
 _BUG = Ending(
     state="process", result="error", code=451, status="4.3.0", description="internal error; it is logged as a bug"
@@ -77,6 +86,8 @@ class DeliveryService:
         journal: Journal,
         claims: Claims,
         slots: Slots,
+        meters: Meters,
+        control: Control,
         surroundings: Surroundings,
         events: EventLog,
         clock: Callable[[], datetime],
@@ -87,6 +98,8 @@ class DeliveryService:
         """Put the stages together; nothing runs before ``start``.
 
         Args:
+            meters: What limits are counted with, over all processes.
+            control: What operators change at run time.
             prefetch: Messages in hand at once (``rabbitmq-qos``).
             declare: Creates queues that messages name; ``None`` when ``rabbitmq-declare`` is off.
             clock: Time of day, timezone-aware.
@@ -103,7 +116,7 @@ class DeliveryService:
         self._clock = clock
         self._rng = rng
         self._sleep = sleep
-        self._router = Router(options, resolver=resolver, surroundings=surroundings, rng=rng)
+        self._router = Router(options, resolver=resolver, control=control, surroundings=surroundings, rng=rng)
         self._opener = Opener(
             options,
             router=self._router,
@@ -113,12 +126,30 @@ class DeliveryService:
             now=self._loop.time,
             offline=OfflineAddresses(now=self._loop.time, tell=self._tell_offline),
         )
-        self._dispatcher = Dispatcher(options, opener=self._opener, slots=slots, tell_full=events.delivery_waiting)
-        self._attempts = Attempts(options, router=self._router, dispatcher=self._dispatcher, events=events, rng=rng)
+        self._dispatcher = Dispatcher(
+            options,
+            opener=self._opener,
+            slots=slots,
+            meters=meters,
+            rng=rng,
+            tell_full=events.delivery_waiting,
+            is_crowded=lambda: 2 * len(self._tasks) > prefetch,
+        )
+        self._attempts = Attempts(
+            options,
+            router=self._router,
+            dispatcher=self._dispatcher,
+            orders=Orders(control, events=events, rng=rng, on_flood=self._reconsider_soon),
+            events=events,
+            clock=clock,
+            rng=rng,
+        )
+        control.on_change(lambda kinds: self._reconsider_soon())
+        self._reconsidering: asyncio.TimerHandle | None = None
         self._results = Results(
             names, queues=queues, journal=journal, declare=declare, events=events, clock=clock, sleep=sleep
         )
-        self._reporter = Reporter(events)
+        self._reporter = Reporter(events, now=self._loop.time)
         self._consumer: Consumer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -138,6 +169,8 @@ class DeliveryService:
     async def stop(self, grace_s: float = 30.0) -> None:
         """Take nothing more, give back what was not begun, let the rest finish for *grace_s* seconds, give it back."""
         self._stopping = True
+        if self._reconsidering is not None:
+            self._reconsidering.cancel()
         deadline = self._loop.time() + grace_s
         if self._consumer is not None:
             await self._consumer.stop()
@@ -147,6 +180,15 @@ class DeliveryService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _reconsider_soon(self) -> None:
+        """Have what waits looked at again, once for many changes."""
+        if self._reconsidering is None:
+            self._reconsidering = self._loop.call_later(RECONSIDER_S, self._reconsider)
+
+    def _reconsider(self) -> None:
+        self._reconsidering = None
+        self._dispatcher.reconsider()
 
     def _tell_offline(self, source: str | None, target: Target, reason: str) -> None:
         self._events.delivery_host_offline(
@@ -230,6 +272,9 @@ class DeliveryService:
             await self._results.follow_up(work, entry)
 
     async def _scheduled(self, work: Work) -> None:
+        parked = read_parked(work.consumed.headers)
+        if parked is not None and work.message.seen_at is None:
+            work = replace(work, message=replace(work.message, seen_at=parked.seen_at))
         max_delivertime = timedelta(seconds=self._options.max_delivertime)
         turn = turn_of(work.message, now=self._clock(), max_delivertime=max_delivertime)
         if turn.action == "park":
@@ -238,11 +283,22 @@ class DeliveryService:
             return
         await self._wait_for_journal()
         started = self._loop.time()
-        site = ""
-        ending = _EXPIRED
+        attempted = Attempted(_EXPIRED, "", work.message)
         if turn.action == "attempt":
-            ending, site = await self._attempted(work.message, started)
-        await self._concluded(work, ending, turn, site, started)
+            try:
+                attempted = await self._attempted(work.message, turn, parked, started)
+            except NotYet as why:
+                await self._parked(work, why, turn, parked)
+                return
+        await self._concluded(work, attempted, turn, started)
+
+    async def _parked(self, work: Work, why: NotYet, turn: Turn, before: Parked | None) -> None:
+        """Nothing was begun, and it has to wait: outside of the prefetch window, and no longer than it lives."""
+        now = self._clock()
+        left = turn.expires_at - now
+        until = turn.expires_at if why.wait_s >= left.total_seconds() else now + timedelta(seconds=why.wait_s)
+        self._reporter.parked(work.message, why, until)
+        await self._results.park(work, until, parked_headers(why, until, turn.seen_at, before))
 
     async def _wait_for_journal(self) -> None:
         """Begin nothing whose outcome could not be noted: sent again after a restart, it would be sent twice."""
@@ -251,24 +307,41 @@ class DeliveryService:
                 raise Stopped
             await self._sleep(JOURNAL_POLL_S)
 
-    async def _attempted(self, message: OutboxMessage, started: float) -> tuple[Ending, str]:
+    async def _attempted(self, message: OutboxMessage, turn: Turn, parked: Parked | None, started: float) -> Attempted:
         deadline = started + self._options.delivery_attempt_timeout
+        patience = Patience(deadline=deadline, expires_at=turn.expires_at, parked=parked)
         try:
-            return await self._attempts.make(message, deadline=deadline)
-        except (BadMessage, Stopped):
+            return await self._attempts.make(message, patience)
+        except (BadMessage, NotYet, Stopped):
             raise
         except Exception as error:  # unclassified means transient
             self._events.bug(error, message_id=message.message_id)
-            return _BUG, ""
+            return Attempted(_BUG, "", message)
 
-    async def _concluded(self, work: Work, ending: Ending, turn: Turn, site: str, started: float) -> None:
+    async def _concluded(self, work: Work, attempted: Attempted, turn: Turn, started: float) -> None:
+        ending, message = attempted.ending, attempted.message
         attempt = Attempt(
             number=work.message.attempts + 1,
             expires_at=turn.expires_at,
             duration_ms=int((self._loop.time() - started) * 1000),
         )
-        outcome = judge(ending, work.message, attempt, now=self._clock(), options=self._options, rng=self._rng)
-        entry = make_entry(outcome, turn.seen_at)
+        now = self._clock()
+        outcome = judge(ending, message, attempt, now=now, options=self._options, rng=self._rng)
+        if isinstance(outcome, Deferred) and attempted.delay_s is not None:
+            asked = min(now + timedelta(seconds=attempted.delay_s), turn.expires_at)
+            outcome = replace(outcome, next_attempt_at=asked)
+        entry = make_entry(outcome, turn.seen_at, self._changes(work, attempted))
         await self._results.record(work, entry)  # before anything else: whoever dies now must not send it again
-        self._reporter.report(work.message, ending, outcome, site)
+        self._reporter.report(work.message, ending, outcome, attempted.site)
         await self._results.follow_up(work, entry)
+
+    def _changes(self, work: Work, attempted: Attempted) -> Mapping[str, Any]:
+        """Return what a response pattern changes, if the message can be read with it."""
+        changes = attempted.changes
+        if changes:
+            try:
+                check_queues(change_outbox(work.message, changes), self._names.outbox)
+            except BadMessage as error:
+                self._events.delivery_unchanged(message_id=work.message.message_id, reason=str(error))
+                return {}
+        return changes

@@ -236,6 +236,43 @@ def decode_outbox(body: bytes) -> OutboxMessage:
     content = content_of(properties)
     for name in CONTENT_PROPERTIES:
         properties.pop(name, None)
+    return _outbox_message(properties, content)
+
+
+#: What no rule changes: what a message is, and what became of it.
+_FIXED = frozenset({*CONTENT_PROPERTIES, "key", "message-id", "envelope", "recipient", "results", "seen"})
+
+
+def change_outbox(
+    message: OutboxMessage,
+    changes: Mapping[str, Any],
+    *,
+    envelope: str | None = None,
+    recipient: str | None = None,
+) -> OutboxMessage:
+    """
+    Return *message* with other paths, if given, and with *changes* laid over its properties; ``None`` takes one out.
+
+    Raises:
+        BadMessage: A property of the wrong form.
+    """
+    properties = dict(message.properties)
+    for name, value in changes.items():
+        if value is None and name not in _FIXED:
+            properties.pop(name, None)
+        elif name not in _FIXED:
+            properties[name] = value
+    if envelope is not None:
+        properties["envelope"] = envelope
+    if recipient is not None:
+        properties["recipient"] = recipient
+    return _outbox_message(properties, message.content)
+
+
+def _outbox_message(properties: dict[str, Any], content: bytes) -> OutboxMessage:
+    recipient = _typed(properties, "recipient", str, "")
+    if not recipient:
+        raise BadMessage("no recipient")
     connection = _typed(properties, "connection", dict, {})
     local_ip = connection.get("local-ip")
     return OutboxMessage(

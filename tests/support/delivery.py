@@ -24,7 +24,9 @@ from mtaq.model.parcel import OUTBOX_TYPE, BrokerState, Consumed, Parcel
 from mtaq.net.addresses import is_own, is_private
 from mtaq.net.connect import connect
 from mtaq.net.tls import client_context
+from mtaq.state.control import LiveControl, prepare
 from mtaq.telemetry.events import EventLog
+from tests.support.meters import fake_meters
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PATIENCE_S = 20.0
@@ -253,11 +255,15 @@ class FakeSlots:
 
     Attributes:
         free: How many there are.
+        claims: What they are for.
+        elsewhere: Claims of other processes.
     """
 
     def __init__(self, free: int = 1 << 30) -> None:
         self.free = free
         self.held: set[int] = set()
+        self.claims: dict[int, bytes] = {}
+        self.elsewhere: dict[bytes, int] = {}
         self._numbers = itertools.count()
 
     def take(self) -> int | None:
@@ -271,6 +277,26 @@ class FakeSlots:
     def release(self, slot: int) -> None:
         """Give back."""
         self.held.remove(slot)
+        self.claims.pop(slot, None)
+
+    def claim_for(self, slot: int, counter: bytes, cap: int) -> bool:
+        """Count."""
+        assert slot in self.held
+        others = sum(other == counter for other in self.claims.values()) + self.elsewhere.get(counter, 0)
+        if others < cap:
+            self.claims[slot] = counter
+        return others < cap
+
+
+def live_control(clock: Callable[[], datetime]) -> LiveControl:
+    """Return the runtime state of one process, without a database; empty."""
+    return LiveControl(clock, lambda: None)
+
+
+def set_entries(control: LiveControl, kind: str, *entries: Any) -> None:
+    """Let *entries* be all that there are of *kind*."""
+    control.replace(kind, prepare(kind, entries))
+    control.tell([kind])
 
 
 class FakeResolver:
@@ -359,6 +385,8 @@ class World:
     journal: Any = None
     claims: Any = None
     slots: Any = None
+    meters: Any = None
+    control: Any = None
     queues: Any = None
     clock: Any = None
     sleep: Callable[[float], Awaitable[None]] | None = None
@@ -372,6 +400,7 @@ class World:
         self.journal = self.journal or FakeJournal(self.history)
         self.claims = self.claims or FakeClaims()
         self.slots = self.slots or FakeSlots()
+        self.control = self.control or live_control(self.clock)
         self.slept: list[float] = []
         self.service = self._service()
 
@@ -386,6 +415,8 @@ class World:
             journal=self.journal,
             claims=self.claims,
             slots=self.slots,
+            meters=self.meters or fake_meters(),
+            control=self.control,
             declare=self.queues.declare if self.declare else None,
             surroundings=self.surroundings,
             events=EventLog(self.lines, node="test", clock=self.clock, level="debug"),

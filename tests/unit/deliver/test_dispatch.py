@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
-from mtaq.deliver import dispatch
+from mtaq.deliver import dispatch, gate
 from mtaq.deliver import slots as slot_queue
-from mtaq.deliver.dispatch import Dispatcher, Stopped
+from mtaq.deliver.dispatch import Dispatcher, Reconsider, Stopped
 from mtaq.deliver.ending import Ending, HostFailure
+from mtaq.deliver.parking import NotYet, Parked
 from mtaq.deliver.route import Route
 from mtaq.model.address import Address
+from mtaq.model.control import DailyCap, Limit, LimitsInForce
 from mtaq.smtp.client_commands import Transaction
-from tests.support.delivery import FakeSlots, options
+from tests.support.delivery import START, FakeSlots, options
+from tests.support.meters import fake_meters
 
 ACCEPTED = Ending(state="message", result="accepted", code=250, description="ok")
 STALE = Ending(state="mailfrom", result="lost", description="gone", stale=True)
@@ -91,16 +96,30 @@ def site(name: str = "mx") -> Route:
 class Bench:
     """A dispatcher and its opener."""
 
-    def __init__(self, slots: int = 1 << 30, **changes) -> None:
+    def __init__(self, slots: int = 1 << 30, processes: int = 1, **changes) -> None:
+        self.crowded = False
+        self.meters = fake_meters(processes=processes)
         self.opener = FakeOpener()
         self.slots = FakeSlots(slots)
         self.told: list[None] = []
         self.dispatcher = Dispatcher(
-            options(**changes), opener=self.opener, slots=self.slots, tell_full=lambda: self.told.append(None)
+            options(**changes),
+            opener=self.opener,
+            slots=self.slots,
+            meters=self.meters,
+            rng=random.Random(1),
+            tell_full=lambda: self.told.append(None),
+            is_crowded=lambda: self.crowded,
         )
 
     def put(
-        self, name: str = "bob", *, route: Route | None = None, source: str | None = None, life_s: float = 60.0
+        self,
+        name: str = "bob",
+        *,
+        route: Route | None = None,
+        source: str | None = None,
+        life_s: float = 60.0,
+        **terms,
     ) -> asyncio.Task[Ending]:
         transaction = Transaction(reverse_path=None, forward_paths=(Address(name, "example.com"),), content=b"")
         return asyncio.ensure_future(
@@ -110,6 +129,7 @@ class Bench:
                 source=source,
                 security="optional",
                 deadline=asyncio.get_running_loop().time() + life_s,
+                **terms,
             )
         )
 
@@ -422,3 +442,270 @@ async def test_who_is_cancelled_in_the_moment_of_its_turn_keeps_no_slot(quick_lo
     assert not queue.is_waited_for
     queue.stop()
     assert await queue.take() is None
+
+
+def limited(counter: str = "gmail", **amounts: float) -> LimitsInForce:
+    return LimitsInForce(**{name: Limit(amount, f"{counter} {name}".encode()) for name, amount in amounts.items()})
+
+
+class Time:
+    """The loop's clock, to be moved: timers are due, and what waits on sockets takes no time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop = asyncio.get_running_loop()
+        self._really = loop.time
+        self._ahead = 0.0
+        monkeypatch.setattr(loop, "time", lambda: self._really() + self._ahead)
+
+    def forward(self, seconds: float) -> None:
+        self._ahead += seconds
+
+
+@pytest.fixture
+async def clock(monkeypatch):
+    return Time(monkeypatch)
+
+
+async def outcome(job: asyncio.Task[Ending]) -> Ending | Exception:
+    (result,) = await asyncio.gather(job, return_exceptions=True)
+    assert isinstance(result, Ending | Exception)
+    return result
+
+
+async def test_a_rate_lets_a_few_wait_and_sends_the_others_away(bench, clock):
+    """Places are one interval apart, and nothing that waits long is held."""
+    b = bench()
+    jobs = [b.put(f"user{n}", limits=limited(messages_per_minute=60)) for n in range(10)]
+    await b.settle()
+    away = [outcome.exception() for outcome in jobs if outcome.done() and outcome.exception() is not None]
+    assert [type(why) for why in away] == [NotYet] * 8
+    waits = [why.wait_s for why in away]
+    assert [after - before for before, after in pairwise(waits)] == pytest.approx([61 / 60] * 7, abs=0.01)
+    assert waits[0] >= 2
+    assert {why.line for why in away} == {b.dispatcher._pools()[0].gate.line}
+    assert b.opener.opened[0].carried == ["user0"]
+    for _ in range(3):
+        clock.forward(0.6)
+        await b.settle()
+    assert b.opener.opened[0].carried == ["user0", "user1"]
+    assert len(b.opener.opened) == 1
+
+
+async def test_who_comes_back_for_its_place_is_let_in_before_newcomers(bench, clock):
+    """A newcomer goes behind all who have a place."""
+    b = bench()
+    limits = limited(messages_per_minute=60)
+    first = [b.put(limits=limits) for _ in range(9)]
+    await b.settle()
+    why = first[2].exception()
+    assert isinstance(why, NotYet)
+    clock.forward(why.wait_s)
+    parked = Parked(until=START, source=None, line=why.line, times=0, seen_at=START)
+    back = b.put("back", limits=limits, parked=parked)
+    await b.settle()
+    newcomer = b.put("new", limits=limits)
+    for _ in range(3):
+        await b.settle()
+        clock.forward(0.6)
+    await b.settle()
+    assert back.result() is ACCEPTED
+    assert isinstance(newcomer.exception(), NotYet)
+
+
+async def test_who_is_sent_forward_too_early_keeps_its_place(bench):
+    """As long as the limits are what they were."""
+    b = bench()
+    limits = limited(messages_per_minute=1)
+    jobs = [b.put(limits=limits) for _ in range(3)]
+    await b.settle()
+    why = jobs[2].exception()
+    assert isinstance(why, NotYet)
+    parked = Parked(until=START, source=None, line=why.line, times=0, seen_at=START)
+    again = await outcome(b.put(limits=limits, parked=parked, early_s=1234.0))
+    assert isinstance(again, NotYet)
+    assert (again.wait_s, again.line) == (1234.0, why.line)
+    assert await b.put(limits=limited(messages_per_minute=6000), parked=parked, early_s=1234.0) is ACCEPTED
+
+
+async def test_a_turn_after_its_life_is_waited_for_and_takes_no_place(bench):
+    """It fails only then."""
+    b = bench()
+    limits = limited(messages_per_minute=1)
+    jobs = [b.put(limits=limits, patience_s=100.0) for _ in range(5)]
+    await b.settle()
+    waits = [job.exception().wait_s for job in jobs[1:]]
+    assert waits[0] < 100
+    assert waits[-2:] == [100.0, 100.0]
+    assert b.dispatcher._pools()[0].gate.ahead_s() < 200
+
+
+async def test_a_message_whose_turn_is_far_away_is_not_held(bench):
+    """Once a minute is too long to wait in memory."""
+    b = bench()
+    limits = limited(messages_per_minute=1, messages_burst=2)
+    b.opener.gate.clear()
+    jobs = [b.put(limits=limits) for _ in range(2)]
+    await b.settle()
+    b.opener.gate.set()
+    assert await asyncio.gather(*jobs) == [ACCEPTED] * 2
+    third = await outcome(b.put(limits=limits))
+    assert isinstance(third, NotYet)
+    assert third.wait_s > 50
+
+
+async def test_domains_of_one_site_with_other_limits_do_not_wait_for_each_other(bench):
+    """They share neither queue nor connection, but the cap."""
+    b = bench(delivery_connections_per_site=2)
+    slow = [b.put("slow", limits=limited(messages_per_minute=1)) for _ in range(5)]
+    fast = [b.put(f"fast{n}") for n in range(50)]
+    assert set(await asyncio.gather(*fast)) == {ACCEPTED}
+    assert b.opener.most_open <= 2
+    await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def test_connections_begin_one_interval_apart(bench, clock):
+    """What waits goes over those that are open."""
+    b = bench(delivery_messages_per_connection=1)
+    jobs = [b.put(limits=limited(connections_per_minute=60)) for _ in range(2)]
+    await b.settle()
+    assert len(b.opener.opened) == 1
+    for _ in range(4):
+        clock.forward(0.6)
+        await b.settle()
+    assert await asyncio.gather(*jobs) == [ACCEPTED] * 2
+    assert len(b.opener.opened) == 2
+
+
+async def test_connections_of_other_processes_count(bench, clock):
+    """With all of them taken elsewhere none is opened; it is asked again until there is one."""
+    b = bench(delivery_connections_per_site=3)
+    b.slots.elsewhere[b"site mx"] = 3
+    job = b.put()
+    await b.settle()
+    assert b.opener.asked == []
+    b.slots.elsewhere[b"site mx"] = 2
+    clock.forward(1)
+    await b.settle()
+    assert await job is ACCEPTED
+
+
+async def test_a_throttle_has_its_own_cap(bench):
+    """In place of that of the configuration; 0 is none."""
+    b = bench(delivery_connections_per_site=2)
+    b.opener.gate.clear()
+    capped = [b.put(limits=limited(connections=1)) for _ in range(10)]
+    await b.settle()
+    assert b.opener.open_now == 1
+    uncapped = [b.put(limits=limited("other", connections=0)) for _ in range(10)]
+    await b.settle()
+    assert b.opener.open_now == 11
+    b.opener.gate.set()
+    await asyncio.gather(*capped, *uncapped)
+
+
+async def test_messages_per_connection_may_be_a_limit(bench):
+    """In place of the configuration's."""
+    b = bench(delivery_connections_per_site=1)
+    await asyncio.gather(*[b.put(limits=limited(messages_per_connection=2)) for _ in range(5)])
+    assert [connection.messages for connection in b.opener.opened] == [2, 2, 1]
+
+
+async def test_a_process_with_more_than_its_share_gives_way(bench, clock):
+    """When another one wants connections, and not at once: each works a while before it is closed."""
+    b = bench(processes=2, delivery_connections_per_site=4)
+    b.opener.gate.clear()
+    jobs = [b.put() for _ in range(40)]
+    await b.settle()
+    assert b.opener.open_now == 4
+    gate.want(b.meters, b"site mx")
+    clock.forward(dispatch.SLICE_S)
+    gate.want(b.meters, b"site mx")
+    b.opener.gate.set()
+    for _ in range(6):
+        await asyncio.sleep(0)
+    assert b.opener.open_now == 2
+    await asyncio.gather(*jobs)
+
+
+async def test_who_has_less_than_its_share_says_so(bench):
+    """And only then."""
+    b = bench(processes=2, delivery_connections_per_site=4)
+    b.slots.elsewhere[b"site mx"] = 4
+    job = b.put()
+    await b.settle()
+    assert gate.is_wanted(b.meters, b"site mx")
+    job.cancel()
+    c = bench(processes=2, delivery_connections_per_site=4)
+    c.slots.elsewhere[b"site mx"] = 2
+    c.opener.gate.clear()
+    jobs = [c.put() for _ in range(10)]
+    await c.settle()
+    assert c.opener.open_now == 2
+    assert not gate.is_wanted(c.meters, b"site mx")
+    c.opener.gate.set()
+    await asyncio.gather(*jobs)
+
+
+async def test_a_ready_queue_may_be_limited(bench):
+    """What does not fit waits elsewhere, for longer each time."""
+    b = bench(delivery_connections_per_site=1)
+    b.opener.gate.clear()
+    running = b.put()
+    await b.settle()
+    limits = limited(ready_messages=2)
+    jobs = [b.put(limits=limits) for _ in range(4)]
+    await b.settle()
+    why = jobs[3].exception()
+    assert isinstance(why, NotYet)
+    assert why.reason == "full"
+    assert 7.5 <= why.wait_s <= 15
+    parked = Parked(until=START, source=None, line=b"", times=3, seen_at=START)
+    later = await outcome(b.put(limits=limits, parked=parked))
+    assert isinstance(later, NotYet)
+    assert 60 <= later.wait_s <= 120
+    b.opener.gate.set()
+    assert await asyncio.gather(running, *jobs[:2]) == [ACCEPTED] * 3
+
+
+async def test_when_memory_is_short_a_slow_site_keeps_only_a_few(bench, clock, monkeypatch):
+    """The last are sent away, and so are newcomers; a fast site is left alone, and so is everybody with enough room."""
+    monkeypatch.setattr(dispatch, "SWEEP_S", 0.01)
+    b = bench(delivery_connections_per_site=1)
+    b.opener.gate.clear()
+    jobs = [b.put(f"user{n}") for n in range(100)]
+    await b.settle()
+    clock.forward(10)
+    await asyncio.sleep(0.03)
+    assert not any(job.done() for job in jobs)
+    b.crowded = True
+    await asyncio.sleep(0.03)
+    assert [n for n, job in enumerate(jobs) if not job.done()] == list(range(21))
+    assert {job.exception().reason for job in jobs[21:]} == {"full"}
+    assert isinstance(await outcome(b.put()), NotYet)
+    b.opener.gate.set()
+    assert set(await asyncio.gather(*jobs[:21])) == {ACCEPTED}
+
+
+async def test_todays_messages_are_counted_when_they_go(bench):
+    """The others are told that the day is over."""
+    b = bench()
+    jobs = [b.put(daily=DailyCap(2, b"day")) for _ in range(4)]
+    outcomes = [await outcome(job) for job in jobs]
+    assert outcomes[:2] == [ACCEPTED] * 2
+    assert [why.reason for why in outcomes[2:]] == ["warm-up"] * 2
+
+
+async def test_after_a_change_everything_that_waits_is_looked_at_again(bench, monkeypatch):
+    """And connections under limits that nobody has any more are closed."""
+    monkeypatch.setattr(dispatch, "SWEEP_S", 0.01)
+    b = bench(delivery_connections_per_site=1)
+    b.opener.gate.clear()
+    running, waiting = b.put(), b.put()
+    await b.settle()
+    b.dispatcher.reconsider()
+    assert isinstance(await outcome(waiting), Reconsider)
+    b.opener.gate.set()
+    assert await running is ACCEPTED
+    await asyncio.sleep(0.05)
+    assert b.opener.open_now == 0
+    assert b.dispatcher.site_count == 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 from mtaq.deliver.egress import Sources, choose_sources
+from mtaq.model.control import Pool, PoolMember
 from mtaq.model.message import OutboxMessage
 
 DEFAULTS = ("192.0.2.1", "192.0.2.2")
@@ -29,7 +31,7 @@ def test_default_ips_serve_messages_that_name_none():
 
 def test_ips_go_before_and_nothing_follows_them():
     """Of those of the message one must do."""
-    assert sources("192.0.2.9", defaults=DEFAULTS) == Sources(("192.0.2.9",))
+    assert sources("192.0.2.9", defaults=DEFAULTS) == Sources(("192.0.2.9",), must=True)
 
 
 def test_the_mapped_address_is_a_wish():
@@ -48,3 +50,32 @@ def test_each_address_gets_its_share():
     message = OutboxMessage(properties={}, message_id="", envelope="", recipient="", content=b"", ips=DEFAULTS)
     first = [choose_sources(message, (), rng).wanted[0] for _ in range(100)]
     assert 30 < first.count(DEFAULTS[0]) < 70
+
+
+def pooled(*members: tuple[str, int], ips: tuple[str, ...] = (), seed: int = 7) -> Sources:
+    pool = Pool(
+        id="p", created_at=datetime(2026, 1, 1, tzinfo=UTC), name="p", members=tuple(PoolMember(*m) for m in members)
+    )
+    message = OutboxMessage(properties={}, message_id="", envelope="", recipient="", content=b"", ips=ips, pool="p")
+    return choose_sources(message, DEFAULTS, random.Random(seed), pool=pool)
+
+
+def test_a_pool_is_drawn_from_by_weight():
+    """Each member has its share, all of them are tried in the end, and the default IPs never."""
+    first = [pooled(("192.0.2.7", 3), ("192.0.2.8", 1), seed=seed).wanted[0] for seed in range(400)]
+    assert 260 < first.count("192.0.2.7") < 340
+    assert sorted(pooled(("192.0.2.7", 3), ("192.0.2.8", 1)).wanted) == ["192.0.2.7", "192.0.2.8"]
+    assert pooled(("192.0.2.7", 3)).fallback == ()
+
+
+def test_ips_go_before_a_pool():
+    """As the message says it more exactly."""
+    assert pooled(("192.0.2.7", 1), ips=("192.0.2.9",)).wanted == ("192.0.2.9",)
+
+
+def test_who_waited_for_a_source_keeps_it():
+    """If it still is one of those asked for."""
+    chosen = Sources(("a", "b", "c"), must=True)
+    assert chosen.beginning_with("b") == Sources(("b", "a", "c"), must=True)
+    assert chosen.beginning_with("d") is chosen
+    assert chosen.beginning_with(None) is chosen

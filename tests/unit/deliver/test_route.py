@@ -9,18 +9,20 @@ import pytest
 from mtaq.deliver.ending import HostFailure
 from mtaq.deliver.ports import MailHost
 from mtaq.deliver.route import MAX_HOSTS, MAX_TARGETS, Router
+from mtaq.model.control import DnsOverride, OverrideHost
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
-from tests.support.delivery import FakeResolver, options, surroundings
+from tests.support.delivery import START, FakeResolver, live_control, options, set_entries, surroundings
 
 OWN = "198.51.100.1"
 
 
-def router(resolver: FakeResolver, seed: int = 1, **changes) -> Router:
+def router(resolver: FakeResolver, seed: int = 1, *, control=None, **changes) -> Router:
     # Documentation addresses stand for public ones here.
     around = surroundings(is_own=lambda ip: ip == OWN, is_private=lambda ip: ip.startswith(("10.", "127.", "fd")))
     return Router(
         options(**{"delivery_allow_private": False, **changes}),
         resolver=resolver,
+        control=control or live_control(lambda: START),
         surroundings=around,
         rng=random.Random(seed),
     )
@@ -173,3 +175,17 @@ async def test_monstrous_answers_are_cut():
     resolver.ips = {f"h{number}": [f"192.0.2.{n}" for n in range(100)] for number in range(1000)}
     assert len(await hosts_tried(resolver)) == MAX_TARGETS
     assert len(resolver.asked) == 1 + MAX_HOSTS
+
+
+async def test_an_override_goes_before_dns():
+    """Hosts in the order given, each with its port; DNS is asked for their addresses only, which may be private."""
+    control, resolver = live_control(lambda: START), FakeResolver()
+    hosts = (OverrideHost("relay.test", 2525), OverrideHost("10.0.0.7"))
+    set_entries(control, "dns_overrides", DnsOverride(id="1", created_at=START, domain="*.example.com", hosts=hosts))
+    resolver.ips["relay.test"] = ["192.0.2.3"]
+    found = router(resolver, control=control)
+    targets = await found.targets(await found.route("sub.example.com"))
+    assert [(target.address, target.port) for target in targets] == [("192.0.2.3", 2525), ("10.0.0.7", 25)]
+    assert "sub.example.com" not in resolver.asked
+    resolver.add("example.com", (10, "mx.example.com", "192.0.2.1"))
+    assert (await found.route("example.com")).site == "mx.example.com"
