@@ -25,6 +25,9 @@ LINES = 10_000
 
 _CODES = {"connect": b"220", "starttls": b"220", "auth": b"235", "data": b"354", "quit": b"221"}
 _CHUNK = 1000
+_ESTABLISHED = 1  # TCP_ESTABLISHED of Linux's netinet/tcp.h
+#: How often a connection that is not read is looked at.
+LOOK_S = 0.1
 
 
 class Over(Exception):
@@ -114,6 +117,8 @@ class Wire:
         if act == "reset":
             self._linger_no_more()
             raise Over(act, abort=True)
+        if act == "stall" and stage == "content":
+            await self._read_no_more()
         if act in ("endless", "line"):
             await self._talk(act, _CODES.get(stage, b"250"))
         self.writer.write(_garbage(act, _CODES.get(stage, b"250")))
@@ -151,11 +156,25 @@ class Wire:
                 await asyncio.sleep(0.001)  # for others, also when the client reads quickly
         raise Over("client")
 
+    async def _read_no_more(self) -> None:
+        """Leave everything unread until the client closes; behind what is unread, nobody sees that it did."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # typed as a write transport
+        end = asyncio.get_running_loop().time() + PATIENCE_S
+        with self._socket() as sock:
+            while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED:
+                await asyncio.sleep(LOOK_S)
+                if asyncio.get_running_loop().time() > end:
+                    break
+        raise Over("stall", abort=True)
+
     def _linger_no_more(self) -> None:
         """Let the end of the connection be a RST."""
-        original = self.writer.get_extra_info("socket")
-        with socket.socket(fileno=os.dup(original.fileno())) as sock:
+        with self._socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _socket(self) -> socket.socket:
+        """Return the connection's socket once more: loops do not show theirs with everything it can."""
+        return socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno()))
 
 
 def _garbage(act: str, code: bytes) -> bytes:

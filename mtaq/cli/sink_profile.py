@@ -140,7 +140,7 @@ def _without(text: str) -> Callable[[Profile], Profile]:
     return lambda profile: replace(profile, without=profile.without | frozenset(names))
 
 
-def _auth(text: str) -> Callable[[Profile], Profile]:
+def _login(text: str) -> Callable[[Profile], Profile]:
     if text == "nobody":
         return lambda profile: replace(profile, logins=profile.logins or {})
     user, colon, password = text.partition(":")
@@ -158,7 +158,7 @@ SETTINGS: Mapping[str, Callable[[str], Callable[[Profile], Profile]]] = {
     "tls-min": _changes("tls_min", _version),
     "tls-max": _changes("tls_max", _version),
     "without": _without,
-    "auth": _auth,
+    "login": _login,
     "connections": _changes("connections", _count),
     "messages": _changes("messages", _count),
     "rate": _changes("rate", _count),

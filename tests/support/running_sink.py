@@ -17,6 +17,7 @@ from mtaq.cli.sink_record import Record
 from mtaq.cli.sink_script import Script, parse_script
 from mtaq.cli.sink_server import SinkBuilder, start, stop
 from mtaq.cli.sink_state import Sink
+from mtaq.cli.sink_tls import Authority
 from mtaq.net.listeners import listen
 
 
@@ -102,12 +103,14 @@ class SinkHere(Notes):
     Attributes:
         port: Where it listens, on every address the same.
         sinks: One for each address.
+        authority: Signs their certificates.
     """
 
-    def __init__(self, folder: Path, port: int, sinks: Sequence[Sink]) -> None:
+    def __init__(self, folder: Path, port: int, sinks: Sequence[Sink], authority: Authority) -> None:
         super().__init__(folder)
         self.port = port
         self.sinks = sinks
+        self.authority = authority
 
     @property
     def open(self) -> int:
@@ -128,7 +131,7 @@ async def scripted(
         sinks.append(builder.build(Place(ip, port)))
         servers.append(await start(sinks[-1], listener.sock))
     try:
-        yield SinkHere(folder, port, sinks)
+        yield SinkHere(folder, port, sinks, builder.authority)
     finally:
         await stop(servers, sinks)
 

@@ -76,7 +76,7 @@ def test_answers(line: str, fault: Fault) -> None:
         ("without: SPEED", "'SPEED' is not one of EHLO, PIPELINING"),
         ("tls-min: 1.1", "1.2 or 1.3"),
         ("certificate: bad", "good, wrong-name, expired, self-signed or a PEM file"),
-        ("auth: ada", "USER:PASSWORD"),
+        ("login: ada", "USER:PASSWORD"),
         ("size: big", "size: 'big' is not a size"),
         ("rate: 0", "rate: '0' is out of place"),
         ("hostname: a b", "a host name"),
@@ -151,7 +151,7 @@ def test_chance_is_repeated_by_its_seed() -> None:
 
 def test_settings_hold_where_they_are_meant() -> None:
     """The last word counts, and logins and extensions add up."""
-    text = "size: 1MB\nsize at=127.0.0.3-9: 2MB\nwithout: DSN, size\nwithout: chunking\nauth: a:b:c\nauth: d:e\n"
+    text = "size: 1MB\nsize at=127.0.0.3-9: 2MB\nwithout: DSN, size\nwithout: chunking\nlogin: a:b:c\nlogin: d:e\n"
     script = parse_script(text, "")
     profile = profile_at(HERE, Profile(), script.settings)
     assert profile.max_size_bytes == 1 << 20
