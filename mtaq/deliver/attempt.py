@@ -21,6 +21,7 @@ from mtaq.deliver.intake import paths_of, prepare
 from mtaq.deliver.orders import Orders, Way, blamed_on_rules
 from mtaq.deliver.parking import NotYet, Parked
 from mtaq.deliver.route import Route, Router
+from mtaq.deliver.tls_policy import Demand, TlsPolicies
 from mtaq.model.address import Address
 from mtaq.model.message import OutboxMessage
 from mtaq.smtp.client_commands import Transaction
@@ -81,6 +82,7 @@ class _Trip:
     message: OutboxMessage
     transaction: Transaction
     route: Route
+    tls: Demand
     patience: Patience
 
     @property
@@ -106,8 +108,10 @@ class Attempts:
         events: EventLog,
         clock: Callable[[], datetime],
         rng: random.Random,
+        tls: TlsPolicies,
     ) -> None:
         self.options = options
+        self._tls = tls
         self._router = router
         self._dispatcher = dispatcher
         self._orders = orders
@@ -137,7 +141,9 @@ class Attempts:
                 route = await self._router.route(recipient.domain, rewritten.smarthost)
                 site = route.site
                 transaction = prepare(rewritten, sender, recipient)
-                return await self._carried(_Trip(rewritten, transaction, route, patience))
+                security = demanded_security(rewritten, route, self.options)
+                tls = await self._tls.demand(transaction, route, security)
+                return await self._carried(_Trip(rewritten, transaction, route, tls, patience))
             except HostFailure as failure:
                 return Attempted(failure.ending, site, rewritten)
             except Reconsider:
@@ -220,7 +226,7 @@ class Attempts:
                 transaction,
                 trip.route,
                 source=source,
-                security=demanded_security(message, trip.route, self.options),
+                tls=trip.tls,
                 deadline=patience.deadline,
                 limits=control.limits(source=source, pools=pools, domain=domain, site=site),
                 daily=daily,
@@ -232,6 +238,8 @@ class Attempts:
             if why.reason == "warm-up":
                 why.wait_s = self._until_tomorrow_s(now)
             raise
+        if trip.tls.reported and ending.peer is not None:
+            self._tls.tell(trip.domain, ending.peer.sessions)
         if ending.next_source:
             return Attempted(ending, trip.route.site, message), True
         heard = self._orders.hear(ending, way, message)

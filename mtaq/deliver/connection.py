@@ -12,12 +12,15 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from mtaq.config import DeliveryTimeouts
 from mtaq.deliver.certificate import read_names
 from mtaq.deliver.ending import Ending, HostFailure, PeerFacts, answered
 from mtaq.deliver.ports import Stream
+from mtaq.deliver.tls_policy import Check
+from mtaq.deliver.tls_session import Objection, TlsSession
 from mtaq.model.errors import RemoteProtocolError
 from mtaq.model.outcome import ResultWord, State
 from mtaq.smtp.client_commands import Transaction
@@ -33,6 +36,15 @@ _STATUS: dict[ResultWord, str] = {"timeout": "4.4.2", "lost": "4.4.2", "invalid"
 
 class PeerClosed(ConnectionError):
     """The peer ended the connection."""
+
+
+class Distrusted(HostFailure):
+    """A host is encrypted, and not who it should be."""
+
+    def __init__(self, objection: Objection, peer: PeerFacts) -> None:
+        text = f"{peer.host} is not trusted: {objection.text}"
+        super().__init__(Ending(state="starttls", result="error", status="4.7.5", description=text, peer=peer))
+        self.objection = objection
 
 
 class Connection:
@@ -83,15 +95,28 @@ class Connection:
         if session.refusal is not None:
             raise HostFailure(answered(session.refusal.state, session.refusal.reply, self._peer()))
 
-    async def start_tls(self, context: ssl.SSLContext, server_name: str, deadline: float) -> bool:
+    @property
+    def facts(self) -> PeerFacts:
+        """What is known of it by now."""
+        return self._facts
+
+    def arrived_by(self, sessions: tuple[TlsSession, ...]) -> None:
+        """Note the handshakes on the way to it: each message that goes over it has come this way."""
+        self._facts = self._facts._replace(sessions=sessions)
+
+    async def start_tls(self, context: ssl.SSLContext, check: Check, deadline: float, *, today: datetime) -> bool:
         """
-        Begin TLS and say EHLO again.
+        Begin TLS and say EHLO again, unless the host fails *check*.
+
+        Args:
+            today: For dates in certificates that *context* does not verify.
 
         Returns:
             False when the host, having announced STARTTLS, refuses it; the session is still good in clear.
 
         Raises:
             HostFailure: The connection is of no more use; ``state`` is ``starttls`` when the handshake failed.
+            Distrusted: It succeeded, with somebody else.
         """
         self._session.start_tls()
         await self._or_host_failure(deadline)
@@ -102,11 +127,17 @@ class Connection:
             return False
         try:
             async with asyncio.timeout_at(min(deadline, self._now() + self._timeouts.tls)):
-                await self._stream.start_tls(context, server_name)
+                await self._stream.start_tls(context, check.server_name)
         except OSError as error:
             self._broken = True
             raise HostFailure(self._network_ending(error, "starttls")) from error
-        self._note_tls(context)
+        self._note_tls(verified=False)
+        tls = self._stream.tls
+        objection = check.objection(tls, today) if tls is not None else None
+        if objection is not None:
+            self._broken = True
+            raise Distrusted(objection, self._peer())
+        self._note_tls(verified=check.verifies)
         self._session.tls_started()
         await self.greet(deadline)
         return True
@@ -130,12 +161,12 @@ class Connection:
             raise HostFailure(replace(answered("auth", reply, self._peer()), final=False))
         self._facts = self._facts._replace(authentication=self._session.mechanism)
 
-    def _note_tls(self, context: ssl.SSLContext) -> None:
+    def _note_tls(self, *, verified: bool) -> None:
         tls = self._stream.tls
         cipher = tls.cipher() if tls is not None else None
         der = tls.getpeercert(binary_form=True) if tls is not None else None
         names = read_names(der) if der else None
-        certificate: dict[str, Any] = {"verified": context.verify_mode == ssl.CERT_REQUIRED}
+        certificate: dict[str, Any] = {"verified": verified}
         if names is not None:
             certificate |= {"subject": names.subject, "issuer": names.issuer, "notafter": names.not_after}
         self._facts = self._facts._replace(

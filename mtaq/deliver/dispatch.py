@@ -1,9 +1,9 @@
 """Who goes first, over which connection? Ready queues, and the connections that work them off.
 
-There is one ready queue for each (site, source, security, login) and the limits that hold there; its connections take
-the next job when they are done with one. Connections are opened while jobs wait: one at first, then as many at a time
-as are open already, up to the cap, which holds over all processes of the instance. They are closed when idle, used up,
-or when another queue under the same cap has none, or another process too few. When no connection can be opened and
+There is one ready queue for each (site, source, demand of TLS, login) and the limits that hold there; its connections
+take the next job when they are done with one. Connections are opened while jobs wait: one at first, then as many at a
+time as are open already, up to the cap, which holds over all processes of the instance. They are closed when idle, used
+up, or when another queue under the same cap has none, or another process too few. When no connection can be opened and
 none is open, everything that waits in that queue ends the same way: a dead host costs one time-out, not one for each
 message. Each connection has a slot of the instance from before it is opened until it is closed; without one it waits,
 and mail that got no connection in its time goes back to the outbox as it was. What must not go yet, or does not fit,
@@ -19,7 +19,7 @@ import math
 import random
 from collections.abc import Callable
 
-from mtaq.config import DeliverOptions, Security
+from mtaq.config import DeliverOptions
 from mtaq.deliver.connection import Connection
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.gate import Gate, is_wanted, want
@@ -29,6 +29,7 @@ from mtaq.deliver.pool import HOLD_S, Group, Job, Pool
 from mtaq.deliver.ports import Meters, Slots
 from mtaq.deliver.route import Route
 from mtaq.deliver.slots import SlotQueue
+from mtaq.deliver.tls_policy import Demand
 from mtaq.model.control import NO_LIMITS, DailyCap, LimitsInForce
 from mtaq.smtp.client_commands import Transaction
 from mtaq.telemetry.metrics import gauge
@@ -108,7 +109,7 @@ class Dispatcher:
         route: Route,
         *,
         source: str | None,
-        security: Security,
+        tls: Demand,
         deadline: float,
         limits: LimitsInForce = NO_LIMITS,
         daily: DailyCap | None = None,
@@ -134,7 +135,7 @@ class Dispatcher:
         """
         if self._stopping:
             raise Stopped
-        pool = self._pool(route, source, security, limits, daily)
+        pool = self._pool(route, source, tls, limits, daily)
         job = Job(transaction, deadline, patience_s, parked, early_s, self._loop.create_future())
         objection = pool.objection(job, self.options, self._rng)
         if objection is not None:
@@ -168,14 +169,14 @@ class Dispatcher:
         await asyncio.gather(*self._workers, return_exceptions=True)
 
     def _pool(
-        self, route: Route, source: str | None, security: Security, limits: LimitsInForce, daily: DailyCap | None
+        self, route: Route, source: str | None, tls: Demand, limits: LimitsInForce, daily: DailyCap | None
     ) -> Pool:
         group = self._group(route, limits)
-        key = (source, security, route.port, route.login, limits, daily)
+        key = (source, tls, route.port, route.login, limits, daily)
         pool = group.pools.get(key)
         if pool is None:
             gate = Gate(limits, daily, self._meters)
-            pool = group.pools[key] = Pool(group, key, route, source, security, gate, since=self._loop.time())
+            pool = group.pools[key] = Pool(group, key, route, source, tls, gate, since=self._loop.time())
         pool.route = route  # preferences may have changed, though the hosts are the same
         pool.is_current = True
         return pool
@@ -335,7 +336,7 @@ class Dispatcher:
     async def _open(self, pool: Pool) -> Connection | None:
         failure: Ending | Exception
         try:
-            connection = await self._opener.open(pool.route, pool.source, pool.security)
+            connection = await self._opener.open(pool.route, pool.source, pool.tls)
         except HostFailure as error:
             failure = error.ending
         except Exception as error:  # the top of a worker: those who wait learn of it and log it

@@ -10,20 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mtaq.deliver.tls_session import TlsSession
 from mtaq.model.errors import MtaqError
 from mtaq.model.outcome import ResultWord, State
 from mtaq.model.reply import Reply
 
 
 class PeerFacts(NamedTuple):
-    """What is known of the connection; every field goes into the result.
+    """What is known of the connection; every field but the last goes into the result.
 
     Attributes:
         host: Name of the MX host.
         mta: Name in its greeting.
         source: Local IP.
         destination: Remote IP.
-        tls_policy: What was asked for: ``none``, ``opportunistic``, ``required``, ``verified``.
+        tls_policy: What was asked for: ``none``, ``opportunistic``, ``required``, ``verified``, ``dane``, ``mta-sts``.
         cipher: ``None`` in clear.
         certificate: ``None`` in clear.
         authentication: Mechanism of our login there; ``None`` without one.
@@ -31,6 +32,7 @@ class PeerFacts(NamedTuple):
         messages: Transactions on this connection, this one included.
         sent_connection: Bytes sent on it so far.
         sent_data: Bytes of content sent in this transaction.
+        sessions: The handshakes on the way to it, those that failed included.
     """
 
     host: str
@@ -45,6 +47,7 @@ class PeerFacts(NamedTuple):
     messages: int | None = None
     sent_connection: int | None = None
     sent_data: int | None = None
+    sessions: tuple[TlsSession, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Opens a connection to a site: tries its addresses in turn until one has taken our EHLO, with TLS where asked for.
 
-The next address follows on no connection, no greeting, or any refusal up to EHLO. TLS under ``opportunistic`` that
-breaks is tried once more without, on a new connection (RFC 7435 §3); ``required`` and ``verified`` never go in clear,
-and neither does a password.
+The next address follows on no connection, no greeting, any refusal up to EHLO, or a host that does not prove itself as
+``tls_policy`` wants it. TLS that breaks where less would do is tried once more with less, on a new connection (RFC 7435
+§3); a password never goes in clear. What came of each handshake is noted (``TlsSession``).
 Raises ``HostFailure`` when nothing is left, with the last transient ending where there was one: one host's final
 "no" is not the site's while another could not be asked.
 """
@@ -10,15 +10,31 @@ Raises ``HostFailure`` when nothing is left, with the last transient ending wher
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from mtaq.config import DeliverOptions, Security
-from mtaq.deliver.connection import Connection
+from mtaq.config import DeliverOptions
+from mtaq.deliver.connection import Connection, Distrusted
 from mtaq.deliver.ending import Ending, HostFailure, PeerFacts
 from mtaq.deliver.offline import OfflineAddresses
 from mtaq.deliver.ports import Connect, SourceUnusable, Surroundings
 from mtaq.deliver.route import Login, Route, Router, Target, is_ip
+from mtaq.deliver.tls_policy import Check, Demand, Refused, Terms, TlsPolicies
+from mtaq.deliver.tls_session import Objection, TlsSession, counted, kind_of
 from mtaq.smtp.client_session import ClientSession
+
+_NOT_OFFERED = Objection("starttls-not-supported", "the host offers no TLS")
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One address that is tried."""
+
+    target: Target
+    source: str | None
+    terms: Terms
+    deadline: float
 
 
 class Opener:
@@ -38,6 +54,7 @@ class Opener:
         ehlo_name: Callable[[str | None], str],
         now: Callable[[], float],
         offline: OfflineAddresses,
+        tls: TlsPolicies,
     ) -> None:
         self.options = options
         self._router = router
@@ -46,8 +63,9 @@ class Opener:
         self._ehlo_name = ehlo_name
         self._now = now
         self._offline = offline
+        self._tls = tls
 
-    async def open(self, route: Route, source: str | None, security: Security) -> Connection:
+    async def open(self, route: Route, source: str | None, tls: Demand) -> Connection:
         """
         Return a connection on which a transaction may begin.
 
@@ -68,26 +86,38 @@ class Opener:
             raise HostFailure(_all_offline(route))
         deadline = self._now() + self.options.delivery_attempt_timeout
         failures: list[Ending] = []
+        sessions: list[TlsSession] = []
         for target in fitting:
             try:
-                return await self._open_one(target, source, security, route.login, deadline)
+                connection = await self._open_one(target, source, tls, route.login, deadline, sessions)
             except HostFailure as failure:
                 failures.append(failure.ending)
                 if _is_silence(failure.ending):
                     self._offline.failed(source, target, failure.ending.description)
                 if failure.ending.next_source or self._now() >= deadline:
                     break
-        raise HostFailure(next((ending for ending in reversed(failures) if not ending.final), failures[-1]))
+            else:
+                connection.arrived_by(tuple(sessions))
+                return connection
+        last = next((ending for ending in reversed(failures) if not ending.final), failures[-1])
+        raise HostFailure(_after(sessions, last))
 
     async def _open_one(
-        self, target: Target, source: str | None, security: Security, login: Login | None, deadline: float
+        self,
+        target: Target,
+        source: str | None,
+        tls: Demand,
+        login: Login | None,
+        deadline: float,
+        sessions: list[TlsSession],
     ) -> Connection:
-        connection = await self._greeted_securely(target, source, security, deadline)
+        way = _Way(target, source, await self._terms(tls, target, sessions), deadline)
+        connection = await self._secured(way, sessions)
         if login is None:
             return connection
         try:
             if not connection.is_secure:
-                raise HostFailure(_no_tls(target))
+                raise HostFailure(_no_tls(way))
             await connection.log_in(login.user, login.password, deadline)
         except HostFailure:
             await connection.close()
@@ -97,56 +127,71 @@ class Opener:
             raise
         return connection
 
-    async def _greeted_securely(
-        self, target: Target, source: str | None, security: Security, deadline: float
-    ) -> Connection:
-        connection = await self._greeted(target, source, security, deadline)
-        if security == "optional":
-            return connection
+    async def _terms(self, tls: Demand, target: Target, sessions: list[TlsSession]) -> Terms:
         try:
-            if await self._secured(connection, target, security, deadline):
-                return connection
-        except HostFailure as failure:
-            await connection.close()
-            # A TLS 1.3 host tells what it disliked only after the handshake, so a connection lost at EHLO counts too.
-            if security != "opportunistic" or failure.ending.code is not None:
-                raise
-            return await self._greeted(target, source, security, deadline)
-        except BaseException:
-            connection.abort()
+            return await self._tls.terms(tls, target)
+        except Refused as refusal:
+            sessions.append(refusal.session)
             raise
-        if security == "opportunistic":
-            return connection
-        await connection.close()
-        raise HostFailure(_no_tls(target))
 
-    async def _secured(self, connection: Connection, target: Target, security: Security, deadline: float) -> bool:
+    async def _secured(self, way: _Way, sessions: list[TlsSession]) -> Connection:
+        """Shake hands as the terms want it; each handshake that fails costs a connection."""
+        failure: HostFailure | None = None
+        for check in way.terms.checks:
+            connection = await self._greeted(way)
+            try:
+                done = await self._shaken_hands(connection, check, way)
+            except HostFailure as error:
+                await connection.close()
+                if error.ending.code is not None:
+                    if failure is None and connection.is_secure:
+                        sessions.append(_session(way, connection, None))
+                    raise
+                # A TLS 1.3 host tells what it disliked only after the handshake: a connection lost at EHLO counts too.
+                if failure is None:
+                    sessions.append(_session(way, connection, _objection_of(error)))
+                failure = HostFailure(_as_wanted(error, way))
+            except BaseException:
+                connection.abort()
+                raise
+            else:
+                if failure is None:
+                    sessions.append(_session(way, connection, None if done else _NOT_OFFERED))
+                if done or way.terms.clear:
+                    return connection
+                await connection.close()
+                raise HostFailure(_no_tls(way))
+        if failure is None or way.terms.clear:
+            return await self._greeted(way)
+        raise failure
+
+    async def _shaken_hands(self, connection: Connection, check: Check, way: _Way) -> bool:
         """Begin TLS where the host offers it; False when it does not."""
         if not connection.offers_tls:
             return False
         around = self._surroundings
-        context = around.verified if security == "verified" else around.unverified
-        return await connection.start_tls(context, target.host, deadline)
+        context = around.verified if check.by_authorities else around.unverified
+        return await connection.start_tls(context, check, way.deadline, today=self._tls.clock())
 
-    async def _greeted(self, target: Target, source: str | None, security: Security, deadline: float) -> Connection:
-        connection = await self._connected(target, source, security, deadline)
+    async def _greeted(self, way: _Way) -> Connection:
+        connection = await self._connected(way)
         try:
-            await connection.greet(deadline)
+            await connection.greet(way.deadline)
         except HostFailure:
             await connection.close()
             raise
         except BaseException:
             connection.abort()
             raise
-        self._offline.succeeded(source, target)
+        self._offline.succeeded(way.source, way.target)
         return connection
 
-    async def _connected(self, target: Target, source: str | None, security: Security, deadline: float) -> Connection:
-        policy = "none" if security == "optional" else security
-        facts = PeerFacts(host=target.host, source=source, destination=target.address, tls_policy=policy)
+    async def _connected(self, way: _Way) -> Connection:
+        target, source = way.target, way.source
+        facts = PeerFacts(host=target.host, source=source, destination=target.address, tls_policy=way.terms.word)
         timeouts = self.options.delivery_timeouts
         try:
-            async with asyncio.timeout_at(min(deadline, self._now() + timeouts.connect)):
+            async with asyncio.timeout_at(min(way.deadline, self._now() + timeouts.connect)):
                 stream = await self._connect(target.address, target.port, source=source)
         except SourceUnusable as error:
             raise HostFailure(_unbindable(str(error))) from error
@@ -154,6 +199,48 @@ class Opener:
             raise HostFailure(_not_connected(error, facts)) from error
         session = ClientSession(self._ehlo_name(stream.local_ip or source))
         return Connection(stream, session, timeouts, facts)
+
+
+def _session(way: _Way, connection: Connection, problem: Objection | None) -> TlsSession:
+    facts, terms = connection.facts, way.terms
+    problem = problem or terms.flaw
+    return counted(
+        terms.word,
+        TlsSession(
+            judged=terms.judged,
+            mx_host=facts.host,
+            mx_helo=facts.mta or "",
+            remote_ip=facts.destination or "",
+            local_ip=facts.source or "",
+            failure=problem.kind if problem is not None else None,
+            reason=problem.text if problem is not None else "",
+        ),
+    )
+
+
+def _objection_of(failure: HostFailure) -> Objection:
+    """Return what was wrong with a handshake, for reports."""
+    if isinstance(failure, Distrusted):
+        return failure.objection
+    return Objection(kind_of(failure.__cause__), failure.ending.description)
+
+
+def _as_wanted(failure: HostFailure, way: _Way) -> Ending:
+    """A host that is not who it should be ends the matter where that is wanted; a broken handshake never does."""
+    is_other = isinstance(failure, Distrusted) or isinstance(failure.__cause__, ssl.SSLCertVerificationError)
+    return _for_good(failure.ending) if is_other and way.terms.final else failure.ending
+
+
+def _for_good(ending: Ending) -> Ending:
+    return replace(ending, code=550, status="5.7.10", final=True)
+
+
+def _after(sessions: list[TlsSession], ending: Ending) -> Ending:
+    """Return *ending* with the handshakes before it."""
+    if not sessions:
+        return ending
+    peer = ending.peer or PeerFacts(host=sessions[-1].mx_host)
+    return replace(ending, peer=peer._replace(sessions=tuple(sessions)))
 
 
 def _family(ip: str) -> int:
@@ -184,9 +271,11 @@ def _not_connected(error: OSError, facts: PeerFacts) -> Ending:
     )
 
 
-def _no_tls(target: Target) -> Ending:
-    text = f"{target.host} offers no TLS, which is required"
-    return Ending(state="starttls", result="error", status="4.7.4", description=text, peer=PeerFacts(host=target.host))
+def _no_tls(way: _Way) -> Ending:
+    text = f"{way.target.host} offers no TLS, which is required"
+    peer = PeerFacts(host=way.target.host, destination=way.target.address, tls_policy=way.terms.word)
+    ending = Ending(state="starttls", result="error", status="4.7.4", description=text, peer=peer)
+    return _for_good(ending) if way.terms.final else ending
 
 
 def _unbindable(description: str) -> Ending:

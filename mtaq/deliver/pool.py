@@ -12,11 +12,12 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from mtaq.config import DeliverOptions, Security
+from mtaq.config import DeliverOptions
 from mtaq.deliver.ending import Ending
 from mtaq.deliver.gate import Gate
 from mtaq.deliver.parking import NotYet, Parked, Reason
 from mtaq.deliver.route import Login, Route
+from mtaq.deliver.tls_policy import Demand
 from mtaq.model.control import DailyCap, LimitsInForce
 from mtaq.smtp.client_commands import Transaction
 
@@ -38,7 +39,7 @@ JUDGED_AFTER_S = 3.0
 #: Waits of what a slow site has no room for; doubled each time, up to the last.
 FULL_S, FULL_LONGEST_S = 15.0, 300.0
 
-PoolKey = tuple[str | None, Security, int, Login | None, LimitsInForce, DailyCap | None]
+PoolKey = tuple[str | None, Demand, int, Login | None, LimitsInForce, DailyCap | None]
 
 
 @dataclass(eq=False, slots=True)
@@ -125,7 +126,7 @@ class Pool:
     key: PoolKey
     route: Route
     source: str | None
-    security: Security
+    tls: Demand
     gate: Gate
     since: float
     is_current: bool = True

@@ -42,6 +42,7 @@ from mtaq.deliver.report import Reporter
 from mtaq.deliver.results import Results, Work, make_entry
 from mtaq.deliver.route import Router, Target
 from mtaq.deliver.schedule import Turn, turn_of
+from mtaq.deliver.tls_policy import TlsPolicies
 from mtaq.model.codec import change_outbox
 from mtaq.model.errors import BadMessage
 from mtaq.model.message import OutboxMessage
@@ -93,6 +94,7 @@ class DeliveryService:
         clock: Callable[[], datetime],
         rng: random.Random,
         declare: Declare | None = None,
+        tls: TlsPolicies | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Put the stages together; nothing runs before ``start``.
@@ -103,6 +105,7 @@ class DeliveryService:
             prefetch: Messages in hand at once (``rabbitmq-qos``).
             declare: Creates queues that messages name; ``None`` when ``rabbitmq-declare`` is off.
             clock: Time of day, timezone-aware.
+            tls: ``None`` where nobody's policies count.
             sleep: Waits; for tests.
         """
         self._loop = asyncio.get_running_loop()
@@ -117,8 +120,10 @@ class DeliveryService:
         self._rng = rng
         self._sleep = sleep
         self._router = Router(options, resolver=resolver, control=control, surroundings=surroundings, rng=rng)
+        self._tls = tls or TlsPolicies(clock=clock)
         self._opener = Opener(
             options,
+            tls=self._tls,
             router=self._router,
             connect=connect,
             surroundings=surroundings,
@@ -137,6 +142,7 @@ class DeliveryService:
         )
         self._attempts = Attempts(
             options,
+            tls=self._tls,
             router=self._router,
             dispatcher=self._dispatcher,
             orders=Orders(control, events=events, rng=rng, on_flood=self._reconsider_soon),

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
+
+from mtaq.telemetry.metrics import counter
+
+SESSIONS = counter(
+    "mtaq_delivery_tls_sessions",
+    "Handshakes with mail hosts, by what was demanded of the host and by what was wrong (`ok`: nothing).",
+    ("policy", "outcome"),
+)
 
 ResultType = Literal[
     "starttls-not-supported",
@@ -22,7 +30,6 @@ ResultType = Literal[
     "sts-webpki-invalid",
 ]
 """What can be wrong (RFC 8460 §4.3)."""
-RESULT_TYPES: tuple[ResultType, ...] = get_args(ResultType)
 
 PolicyType = Literal["tlsa", "sts", "no-policy-found"]
 """What a session was judged by (RFC 8460 §4.4)."""
@@ -85,6 +92,12 @@ class TlsSession:
     failure: ResultType | None = None
     reason: str = ""
     domains: set[str] = field(default_factory=set)
+
+
+def counted(policy: str, session: TlsSession) -> TlsSession:
+    """Count *session*, made under *policy* (``tls-policy`` of results), and return it."""
+    SESSIONS.labels(policy, session.failure or "ok").inc()
+    return session
 
 
 def kind_of(error: BaseException | None) -> ResultType:

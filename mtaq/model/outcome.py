@@ -33,7 +33,7 @@ class Result:
         destination: Remote IP (``to``).
         cipher: ``name``, ``version``, ``bits``.
         certificate: ``verified``, ``subject``, ``issuer``, ``notafter``.
-        tls_policy: ``none``, ``opportunistic``, ``required``, ``verified``.
+        tls_policy: ``none``, ``opportunistic``, ``required``, ``verified``, ``dane``, ``mta-sts``.
         authentication: Mechanism of the login at the peer.
         messages: How many transactions that connection had seen, this one included.
         sent_connection: Bytes sent on that connection so far.

@@ -74,7 +74,8 @@ ATTEMPT: tuple[Property, ...] = (
             Property("notafter", TIME, "When it expires, UTC."),
         ),
     ),
-    Property("tls-policy", words(("none", *get_args(Security))), "What encryption was asked for."),
+    Property("tls-policy", words(("none", *get_args(Security), "dane", "mta-sts")), "What was asked of the host."),
+    Property("authentication", TEXT, "Mechanism of our login at the peer; only with one."),
     Property("messages", {"type": "integer", "minimum": 1}, "Mail transactions on that connection, this one included."),
     Property(
         "sent",

@@ -164,6 +164,10 @@ class EventLog:
         """A reply matched a flood pattern."""
         self._emit(words.DELIVERY_FLOOD, fields)
 
+    def mta_sts_unavailable(self, **fields: Unpack[Fields]) -> None:
+        """A policy of MTA-STS cannot be had."""
+        self._emit(words.MTA_STS_UNAVAILABLE, fields)
+
     def delivery_waiting(self, **fields: Unpack[Fields]) -> None:
         """All connections that the instance may have are in use."""
         self._emit(words.DELIVERY_WAITING, fields)

@@ -28,6 +28,7 @@ class Fields(TypedDict, total=False):
     connections: int | None
     dkim: str | None
     dmarc: str | None
+    domain: str | None
     duration_ms: float | None
     egress_pool: str | None
     egress_source: str | None
@@ -229,6 +230,12 @@ DELIVERY_FLOOD = Event(
     "A reply matched a flood pattern: what goes this way is paused or slowed down.",
     "pattern message_id site egress_source reply_code enhanced_code reply_text",
 )
+MTA_STS_UNAVAILABLE = Event(
+    "mta_sts.unavailable",
+    INFO,
+    "The MTA-STS policy that a domain announces cannot be had, or not be kept; what was had before stays in force.",
+    "domain reason",
+)
 DELIVERY_WAITING = Event(
     "delivery.waiting",
     WARNING,
@@ -307,6 +314,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "changed": "keys whose new value is in effect",
     "dkim": "words of `checks` for the signatures, each once",
     "dmarc": "word of `checks` for the policy of the author's domain",
+    "domain": "the domain that it is about",
     "duration_ms": "milliseconds that the unit of work took",
     "egress_source": "local address that the connection leaves from",
     "engine": "spamassassin or rspamd",

@@ -682,7 +682,8 @@ async def test_requiretls_is_never_sent_in_clear(authority):
     """A host without STARTTLS does not get it, whatever the configuration would allow."""
     async with relay(Script(), surroundings=trusting(authority), delivery_security="optional") as (world, mx):
         await world.deliver(outbox_json(requiretls=True))
-        assert world.result("retry")["state"] == "starttls"
+        item = world.result("failure")
+        assert (item["state"], item["code"], item["status"]) == ("starttls", 550, "5.7.10")
         assert not mx.mail
 
 

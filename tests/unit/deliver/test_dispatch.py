@@ -15,6 +15,7 @@ from mtaq.deliver.dispatch import Dispatcher, Reconsider, Stopped
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.parking import NotYet, Parked
 from mtaq.deliver.route import Route
+from mtaq.deliver.tls_policy import Demand
 from mtaq.model.address import Address
 from mtaq.model.control import DailyCap, Limit, LimitsInForce
 from mtaq.smtp.client_commands import Transaction
@@ -76,7 +77,7 @@ class FakeOpener:
         self.failures: list[Exception | None] = []
         self.endings: Callable[[FakeConnection], Ending | Exception] = lambda connection: ACCEPTED
 
-    async def open(self, route: Route, source: str | None, security: str) -> FakeConnection:
+    async def open(self, route: Route, source: str | None, tls: Demand) -> FakeConnection:
         self.asked.append(source)
         await self.door.wait()
         failure = self.failures.pop(0) if self.failures else None
@@ -127,7 +128,7 @@ class Bench:
                 transaction,
                 route or site(),
                 source=source,
-                security="optional",
+                tls=Demand(security="optional"),
                 deadline=asyncio.get_running_loop().time() + life_s,
                 **terms,
             )
