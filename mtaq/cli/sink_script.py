@@ -138,9 +138,9 @@ def _conditions(stage: str, words: Iterable[str]) -> tuple[float | None, list[Co
             percent = _percent(word)
             continue
         key, equals, value = word.partition("=")
-        if not equals or key not in _CONDITIONS:
-            raise ValueError(f"{word!r}: N% or one of {', '.join(f'{name}=' for name in _CONDITIONS)} is expected")
-        stages, parse = _CONDITIONS[key]
+        if not equals or key not in CONDITIONS:
+            raise ValueError(f"{word!r}: N% or one of {', '.join(f'{name}=' for name in CONDITIONS)} is expected")
+        stages, parse = CONDITIONS[key]
         if stage not in stages:
             raise ValueError(f"{word!r}: nothing is known of that at {stage}, but at {', '.join(stages)}")
         tests.append(_rcpt_to(value) if (stage, key) == ("rcpt", "to") else parse(value))
@@ -218,7 +218,7 @@ def _connection(text: str) -> Condition:
 
 
 #: By their names: the stages at which they mean something, and what reads them.
-_CONDITIONS: Mapping[str, tuple[tuple[str, ...], Callable[[str], Condition]]] = {
+CONDITIONS: Mapping[str, tuple[tuple[str, ...], Callable[[str], Condition]]] = {
     "at": (STAGES, _at),
     "client": (STAGES, _client),
     "connection": (STAGES, _connection),
@@ -235,8 +235,8 @@ _CONDITIONS: Mapping[str, tuple[tuple[str, ...], Callable[[str], Condition]]] = 
 
 def _fault(stage: str, text: str) -> Fault:
     fields: dict[str, Any] = {}
-    while (match := _split_modifier(text)) is not None and match[1] in _MODIFIERS:
-        stages, value = _MODIFIERS[match[1]]
+    while (match := _split_modifier(text)) is not None and match[1] in MODIFIERS:
+        stages, value = MODIFIERS[match[1]]
         if stages and stage not in stages:
             raise ValueError(f"{match[1]!r} means something at {', '.join(stages)} only")
         fields |= value(match[2] or "")
@@ -259,7 +259,7 @@ def _answer(stage: str, text: str, has_modifier: bool) -> dict[str, Any]:
     if not text[:1].isdigit():
         names = ", ".join(_ACTS)
         expected = f"a reply such as 450 4.2.0 later, ok, {names}, or the name of a text such as gmail:rate"
-        raise ValueError(f"{text!r}: {expected} is expected; before it {', '.join(_MODIFIERS)}")
+        raise ValueError(f"{text!r}: {expected} is expected; before it {', '.join(MODIFIERS)}")
     return {"reply": parse_reply(text)}
 
 
@@ -283,7 +283,7 @@ def _number(name: str) -> Callable[[str], dict[str, Any]]:
 
 
 #: What stands before an answer, and at which stages alone (empty: at all).
-_MODIFIERS: Mapping[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]]]] = {
+MODIFIERS: Mapping[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]]]] = {
     "wait": ((), lambda text: {"delay_s": parse_seconds(text)}),
     "pace": ((), lambda text: {"pace_s": parse_seconds(text)}),
     "close": ((), _flag("close")),
