@@ -57,6 +57,7 @@ async def request(
     timeout_s: float,
     max_response_bytes: int,
     verify: bool | ssl.SSLContext = True,
+    address: str | None = None,
 ) -> Response:
     """
     Send one request and read its response.
@@ -67,6 +68,7 @@ async def request(
         timeout_s: For all of it.
         max_response_bytes: Longest body taken.
         verify: Whether the certificate must be valid for the host; or a context that says so.
+        address: IP address to connect to instead of looking up the host.
 
     Raises:
         OSError: No connection, no valid certificate, no response in time, or one that is not HTTP or too large.
@@ -77,7 +79,8 @@ async def request(
         raise ValueError("expected a URL like https://host/path")
     message = _head(method, parts, headers or {}, len(body)) + body
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
-    async with connected(parts.hostname, port, tls=_tls(parts, verify), timeout_s=timeout_s) as (reader, writer):
+    tls = _tls(parts, verify)
+    async with connected(parts.hostname, port, tls=tls, timeout_s=timeout_s, address=address) as (reader, writer):
         writer.write(message)
         with contextlib.suppress(ConnectionError):  # a server may answer and close before it has read everything
             await writer.drain()

@@ -26,7 +26,7 @@ _STRAY_DATAGRAMS = 100
 
 @asynccontextmanager
 async def connected(
-    host: str, port: int, *, tls: bool | ssl.SSLContext, timeout_s: float
+    host: str, port: int, *, tls: bool | ssl.SSLContext, timeout_s: float, address: str | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """
     Connect, hand out reader and writer, and close when the block ends.
@@ -35,12 +35,13 @@ async def connected(
         host: Name or IP address; with TLS the certificate must name it.
         tls: ``True`` verifies against the system's authorities; a context does what it says; ``False`` is in clear.
         timeout_s: For all of it: look-up, connection, handshake and the block.
+        address: IP address to connect to instead of looking up *host*.
 
     Raises:
         OSError: No connection, no valid certificate, or the block took too long.
     """
     async with asyncio.timeout(timeout_s):
-        reader, writer = await _open(host, port, await _context_of(tls))
+        reader, writer = await _open(host, port, await _context_of(tls), address or host)
         try:
             yield reader, writer
         finally:
@@ -48,10 +49,11 @@ async def connected(
 
 
 async def _open(
-    host: str, port: int, context: ssl.SSLContext | None
+    host: str, port: int, context: ssl.SSLContext | None, address: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        return await asyncio.open_connection(host, port, ssl=context, limit=READ_LIMIT)
+        name = host if context is not None else None
+        return await asyncio.open_connection(address, port, ssl=context, server_hostname=name, limit=READ_LIMIT)
     except ValueError as error:
         raise _no_name(host, error) from error
 
