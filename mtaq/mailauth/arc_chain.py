@@ -6,6 +6,7 @@ part of it is believed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Sequence
@@ -93,21 +94,67 @@ class _Place:
 
 def find_chain(message: SignedMessage) -> Chain:
     """Return the ARC sets of *message*, hashed. Never raises."""
-    if not any(message.count(name) for name in _NAMES):
+    if not has_sets(message):
         return Chain()
-    instances = 0
     try:
         if message.problem is not None:
             raise BrokenChain(message.problem)
-        by_name = [_by_instance(message, name) for name in _NAMES]
-        instances = max(max(places) for places in by_name)
-        if any(set(places) != set(range(1, instances + 1)) for places in by_name):
-            raise BrokenChain("a set is missing or not complete")
+        by_name = _complete_sets(message)
+        instances = len(by_name[0])
         rows = [[places[instance] for places in by_name] for instance in range(1, instances + 1)]
         seals = _seals(rows)
         return Chain(_sets(message, [row[1] for row in rows], seals), instances)
     except (BrokenChain, TagError, Unusable) as error:
-        return Chain(instances=instances, problem=str(error))
+        return Chain(instances=min(highest_instance(message), MAX_INSTANCES), problem=str(error))
+
+
+def has_sets(message: SignedMessage) -> bool:
+    """Does *message* have any ARC field?"""
+    return any(message.count(name) for name in _NAMES)
+
+
+def fields_under_seal(message: SignedMessage) -> list[RawField]:
+    """
+    Return the fields of a chain in the order in which the next seal covers them (RFC 8617 §5.1.1).
+
+    Raises:
+        BrokenChain: They are no chain.
+    """
+    try:
+        by_name = _complete_sets(message)
+    except TagError as error:
+        raise BrokenChain(str(error)) from error
+    return [places[instance].field for instance in sorted(by_name[0]) for places in by_name]
+
+
+def highest_instance(message: SignedMessage) -> int:
+    """Return the highest instance that any ARC field of *message* names, be they a chain or not; 0 without one."""
+    found = [0]
+    for name in _NAMES:
+        for field in message.named(name):
+            with contextlib.suppress(TagError):
+                found.append(_instance(field)[0])
+    return max(found)
+
+
+def is_given_up(message: SignedMessage) -> bool:
+    """Has a host before sealed that the chain is broken, so that nobody adds to it (RFC 8617 §5.1 step 2)?"""
+    newest = highest_instance(message)
+    for field in message.named(_SEAL):
+        with contextlib.suppress(TagError):
+            instance, tags = _instance(field)
+            if instance == newest and tags.get("cv") == "fail":
+                return True
+    return False
+
+
+def _complete_sets(message: SignedMessage) -> list[dict[int, _Place]]:
+    """Return the fields of each name by their instance, each from 1 to the same one."""
+    by_name = [_by_instance(message, name) for name in _NAMES]
+    instances = max(max(places) for places in by_name)
+    if any(set(places) != set(range(1, instances + 1)) for places in by_name):
+        raise BrokenChain("a set is missing or not complete")
+    return by_name
 
 
 def _by_instance(message: SignedMessage, name: bytes) -> dict[int, _Place]:

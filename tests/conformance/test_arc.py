@@ -11,13 +11,19 @@ import pytest
 from mtaq.dns.resolver import CachingResolver, ResolverOptions
 from mtaq.mailauth.arc import ArcResult, check_arc
 from mtaq.mailauth.arc_chain import find_chain
+from mtaq.mailauth.arc_seal import ChainVerdict, seal
+from mtaq.mailauth.arc_seal_results import results_in
 from mtaq.mailauth.asking import Steps, answered
 from mtaq.mailauth.dkim_message import SignedMessage
+from mtaq.mailauth.dkim_sign import Signer
+from mtaq.mailauth.dkim_sign_key import load_key
+from mtaq.mailauth.dkim_tags import parse_tags
 from tests.conformance.vectors import departs, params
 from tests.support.dns_server import DnsServer
 from tests.support.zones import driven, split_zones
 
 SUITE = "arc/validation"
+SEALING = "arc/signing"
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
@@ -45,3 +51,32 @@ async def test_case_through_the_resolver(case: dict[str, Any]) -> None:
             ResolverOptions(nameservers=(server.address,), hosts=Path("/nonexistent"), min_ttl_s=0)
         )
         settle(case, await answered(steps(case), resolver.ask))
+
+
+@pytest.mark.parametrize("case", params(SEALING))
+def test_sealing(case: dict[str, Any]) -> None:
+    """Every set that is added is the one of the suite, signatures included."""
+    scenario, content = case["scenario"], case["message"].replace("\n", "\r\n").encode()
+    message = SignedMessage(content)
+    found = driven(check_arc(find_chain(message), now=NOW), split_zones(scenario["zone"])).word
+    verdicts: dict[str, ChainVerdict] = {"none": "none", "pass": "pass", "fail": "fail"}
+    added = seal(
+        content,
+        Signer(domain=scenario["domain"], selector=scenario["sel"], key=load_key(scenario["privatekey"])),
+        verdict=verdicts[found],
+        results=results_in(message, case["srv-id"]),
+        now=datetime.fromtimestamp(case["t"], UTC),
+        names=case["sig-headers"].encode().split(b":"),
+    )
+    by_name = {field.name: field.value for field in SignedMessage(added).fields}
+    is_met = (
+        tags(by_name[b"arc-seal"]) == tags(case["AS"].encode())
+        and tags(by_name[b"arc-message-signature"]) == tags(case["AMS"].encode())
+        and by_name[b"arc-authentication-results"].split() == case["AAR"].encode().split()
+    )
+    assert is_met is not departs(SEALING, case["id"]), added
+
+
+def tags(octets: bytes) -> dict[str, str]:
+    """Return a tag list, blanks in its values left out."""
+    return {name: "".join(value.split()) for name, value in parse_tags(octets).items()}
