@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
+import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 from tests.support.dns_server import DnsServer
 from tests.support.dns_thread import running_dns
 from tests.support.front_door import messages
-from tests.support.instance import Relay
+from tests.support.instance import ROOT, Relay
 from tests.support.wire import Wire
 
 
@@ -42,13 +45,26 @@ class Checking(Relay):
         }
         super().__init__(folder, self.address, verb="receive", **(wanted | options))
 
+    def verb(self, *arguments: str) -> None:
+        """Run a verb for this instance."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MTAQ_")}
+        subprocess.run(
+            [sys.executable, "-m", "mtaq", *arguments, "--config", str(self.configuration)],
+            check=True, capture_output=True, cwd=ROOT, env=environment, timeout=60,
+        )  # fmt: skip
+
 
 @contextlib.contextmanager
-def running_checks(folder: Path, *, address: str = "", **options: object) -> Iterator[Checking]:
-    """Run one, with its name server."""
+def running_checks(
+    folder: Path, *, address: str = "", local: str | None = None, **options: object
+) -> Iterator[Checking]:
+    """Run one, with its name server, for which *local* is an address of its own."""
     with running_dns({}, ttl_s=0, negative_ttl_s=0) as dns:
         relay = Checking(folder, dns, address=address, **options)
         try:
+            relay.write_configuration()
+            if local is not None:
+                relay.verb("local", "add", local)
             relay.start()
             relay.wait_ready()
             yield relay
