@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PROCESSES = 4
+LONG = bool(os.environ.get("LONG"))
+#: Messages and domains of the company test.
+SIZES = (100_000, 200) if LONG else (2_000, 40)
+SICK = ("throttled.example", "busy.example", "dead.example")
 
 
 class Timed(list[Any]):
@@ -67,8 +72,13 @@ class Instance:
         """The address of the queue."""
         return f"embedded://{self.folder / 'queue'}"
 
-    def start(self, number: int, entries: Sequence[Entry], sources: Iterable[Source] = ()) -> None:
-        """Write configuration and state, and start so many processes."""
+    @property
+    def configuration(self) -> Path:
+        """Its file."""
+        return self.folder / "mtaq.conf"
+
+    def prepare(self, number: int, entries: Sequence[Entry], sources: Iterable[Source] = ()) -> None:
+        """Write configuration and state for so many processes, and create the queues."""
         for name in ("data", "run"):
             (self.folder / name).mkdir()
         options = {
@@ -76,17 +86,24 @@ class Instance:
             "data-directory": self.folder / "data", "run-directory": self.folder / "run",
             "delivery-allow-private": "true", "smtp-threads": number, "log-level": "info", **self.options,
         }  # fmt: skip
-        configuration = self.folder / "mtaq.conf"
-        configuration.write_text("".join(f"{key}: {value}\n" for key, value in options.items()))
+        self.configuration.write_text("".join(f"{key}: {value}\n" for key, value in options.items()))
         database = Database(f"sqlite:///{self.folder / 'data' / 'mtaq.db'}")
         database.open()
         ControlDatabase(database).put(entries, now=NOW)
         for source in sources:
             database.set_source(source)
         database.close()
-        settings = load(path=str(configuration), environ={}, overrides=())
+        settings = load(path=str(self.configuration), environ={}, overrides=())
         asyncio.run(prepare_queues(settings, open_log(settings, clock=lambda: NOW)))
-        self.processes = [DeliveryProcess(configuration, each) for each in range(number)]
+
+    def start(self, number: int) -> None:
+        """Start so many processes."""
+        self.processes = [DeliveryProcess(self.configuration, each) for each in range(number)]
+
+    def tell(self) -> None:
+        """Show the ends of the logs, for who wonders why a test failed."""
+        for process in self.processes:
+            print(f"{process.log}, exit status {process.process.poll()}:\n{process.log.read_text()[-2000:]}")
 
     def stop(self) -> None:
         """End all processes."""
@@ -98,8 +115,9 @@ class Instance:
     async def publish(self, messages: Iterable[dict[str, Any]]) -> None:
         """Put messages into the outbox."""
         async with connect(self.queue) as queues:
-            for message in messages:
-                await queues.publish("outbox", message)
+            rest = iter(messages)
+            while some := list(islice(rest, 500)):
+                await asyncio.gather(*(queues.publish("outbox", message) for message in some))
 
 
 @asynccontextmanager
@@ -116,8 +134,12 @@ async def delivering(
     named = {name.replace("_", "-"): value for name, value in options.items()}
     instance = Instance(folder, sink | named)
     try:
-        await asyncio.to_thread(instance.start, processes, entries, sources)
+        await asyncio.to_thread(instance.prepare, processes, entries, sources)
+        await asyncio.to_thread(instance.start, processes)
         yield instance
+    except BaseException:
+        instance.tell()
+        raise
     finally:
         await asyncio.to_thread(instance.stop)
 
@@ -191,14 +213,14 @@ async def test_four_processes_open_connections_at_one_rate(tmp_path: Path) -> No
         assert max(carried.values()) <= 5
 
 
-@pytest.mark.skipif(not os.environ.get("LONG"), reason="takes three minutes; ./scripts/test --long")
+@pytest.mark.skipif(not LONG, reason="takes three minutes; ./scripts/test --long")
 async def test_no_minute_holds_more_than_the_rate(tmp_path: Path) -> None:
     """For three minutes, over a restart of a process."""
     async with TimedMx() as mx, delivering(tmp_path, mx, throttle(messages_per_minute=300)) as instance:
         await instance.publish(message(f"user{n}@example.com") for n in range(850))
         await until(lambda: len(mx.mail) > 200)
         instance.processes[0].process.kill()
-        instance.processes.append(DeliveryProcess(tmp_path / "mtaq.conf", 9))
+        instance.processes.append(DeliveryProcess(instance.configuration, 9))
         await until(lambda: len({mail.commands[1] for mail in mx.mail}) == 850, 280)
         assert most_within(mx.mail.times, 60) <= 300
         assert most_within(mx.mail.times, 60) >= 270
@@ -220,14 +242,64 @@ async def test_sick_domains_do_not_slow_the_others(tmp_path: Path) -> None:
         async with delivering(
             tmp_path, mx, *entries, processes=2, smtp_sink_address="", retry_interval=3600, rabbitmq_qos=100
         ) as instance:
-            sick = ("throttled.example", "busy.example", "dead.example")
-            await instance.publish(message(f"user{n}@{domain}") for domain in sick for n in range(200))
+            await instance.publish(message(f"user{n}@{domain}") for domain in SICK for n in range(200))
             await instance.publish(message(f"user{n}@healthy{n % 5}.example") for n in range(200))
             healthy = lambda: sum("healthy" in mail.commands[1] for mail in mx.mail)  # noqa: E731 - asked again and again
             await until(lambda: healthy() == 200, 60)
             throttled = [at for at, mail in zip(mx.mail.times, mx.mail, strict=True) if "throttled" in mail.commands[1]]
             assert len(throttled) < 100
             assert most_within(throttled, 5) <= 6
+
+
+@pytest.mark.timeout(3600)
+async def test_healthy_domains_take_about_as_long_in_sick_company(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ratio is told, and at full length it must be below 1.2; memory stays bounded."""
+    messages, domains = SIZES
+    each, healthy = messages // domains, [f"d{n}.example" for n in range(domains - len(SICK))]
+    alone_s, _ = await took(tmp_path / "alone", healthy, [], each)
+    company_s, most_kb = await took(tmp_path / "company", healthy, SICK, each)
+    with capsys.disabled():
+        rate = each * len(healthy) / alone_s
+        print(f"\n{messages} messages, {domains} domains: {alone_s:.1f} s alone ({rate:.0f} a second), ", end="")
+        print(f"{company_s:.1f} s in company, ratio {company_s / alone_s:.2f}; a process took {most_kb // 1024} MB")
+    assert most_kb < 512 * 1024
+    assert not LONG or company_s < 1.2 * alone_s
+
+
+async def took(folder: Path, healthy: Sequence[str], sick: Sequence[str], each: int) -> tuple[float, int]:
+    """Return the seconds until all mail to *healthy* has arrived, and the memory of the largest process in KB."""
+    folder.mkdir()
+    async with TimedMx() as mx, TimedMx(Script(replies={"banner": b"421 4.3.2 too busy\r\n"})) as busy:
+        ports = {"busy.example": busy.port, "dead.example": 1}
+        everybody = [*healthy, *sick]
+        entries = [override(domain, ports.get(domain, mx.port)) for domain in everybody]
+        instance = Instance(folder, {"retry-interval": 600})
+        await asyncio.to_thread(instance.prepare, 2, [*entries, throttle("throttled.example", messages_per_minute=60)])
+        await instance.publish(message(f"user{n}@{domain}") for n in range(each) for domain in everybody)
+        try:
+            await asyncio.to_thread(instance.start, 2)
+            await until(lambda: bool(mx.mail))
+            begin = mx.mail.times[0]
+            await until(lambda: arrived(mx) == each * len(healthy), 1800)
+            return time.monotonic() - begin, max(memory_kb(process.process.pid) for process in instance.processes)
+        except BaseException:
+            instance.tell()
+            raise
+        finally:
+            await asyncio.to_thread(instance.stop)
+
+
+def arrived(mx: FakeMx) -> int:
+    """How many messages came that no limit holds back."""
+    return sum("throttled" not in mail.commands[1] for mail in mx.mail)
+
+
+def memory_kb(pid: int) -> int:
+    """The most memory that a process had so far."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1])
 
 
 def override(domain: str, port: int) -> DnsOverride:
