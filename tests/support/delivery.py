@@ -387,6 +387,8 @@ class World:
     slots: Any = None
     meters: Any = None
     control: Any = None
+    resolver: Any = None
+    tls: Any = None
     queues: Any = None
     clock: Any = None
     sleep: Callable[[float], Awaitable[None]] | None = None
@@ -395,7 +397,7 @@ class World:
         self.history: list[str] = []
         self.clock = self.clock or Clock()
         self.lines = Lines()
-        self.resolver = FakeResolver()
+        self.resolver = self.resolver or FakeResolver()
         self.queues = self.queues or FakeQueues(self.history)
         self.journal = self.journal or FakeJournal(self.history)
         self.claims = self.claims or FakeClaims()
@@ -418,6 +420,7 @@ class World:
             meters=self.meters or fake_meters(),
             control=self.control,
             declare=self.queues.declare if self.declare else None,
+            tls=self.tls,
             surroundings=self.surroundings,
             events=EventLog(self.lines, node="test", clock=self.clock, level="debug"),
             clock=self.clock,
