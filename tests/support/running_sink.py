@@ -67,8 +67,8 @@ class RunningSink(Notes):
         implicit_tls: bool = False,
     ) -> None:
         super().__init__(folder)
-        builder, record = _builder(folder, rules, certificate, script, log_all, percent=percent, seed=seed)
-        self.authority, self.record = builder.authority, record
+        builder = _builder(folder, rules, certificate, script, log_all, percent=percent, seed=seed)
+        self.authority = builder.authority
         [listener] = listen(["127.0.0.1"], [0])
         self.port: int = listener.port
         self._sink = builder.build(Place("127.0.0.1", self.port), implicit_tls=implicit_tls)
@@ -123,7 +123,7 @@ async def scripted(
     folder: Path, script: str, *, ips: Sequence[str] = ("127.0.0.1",), certificate: Path | None = None
 ) -> AsyncIterator[SinkHere]:
     """Serve a sink with *script*, which logs everything."""
-    builder, _ = _builder(folder, (), certificate, script, True, percent=100.0, seed=None)
+    builder = _builder(folder, (), certificate, script, True, percent=100.0, seed=None)
     port, servers, sinks = 0, [], []
     for ip in ips:
         [listener] = listen([ip], [port])
@@ -145,8 +145,8 @@ def _builder(
     *,
     percent: float,
     seed: int | None,
-) -> tuple[SinkBuilder, Record]:
+) -> SinkBuilder:
     record = Record(maildir=folder / "mail", log=folder / "log", verbose=False, everything=log_all)
     profile = Profile(hostname="sink.test", max_size_bytes=1_000_000, certificate=certificate)
     script = parse_script(text, "script") + Script(tuple(rules))
-    return SinkBuilder(record, script, profile, percent=percent, seed=seed), record
+    return SinkBuilder(record, script, profile, percent=percent, seed=seed)
