@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 PROGRAM = "/usr/sbin/smtp-source"
 
@@ -23,11 +24,13 @@ class Case:
         size_bytes: Of the body; the header section comes on top.
         reuse: All messages of a session over one connection; else a connection for each.
         sessions: At the same time.
+        file: The message to send; ``None`` for one that smtp-source makes.
     """
 
     size_bytes: int
     reuse: bool
     sessions: int
+    file: Path | None = None
 
     def __str__(self) -> str:
         connections = "reused connections" if self.reuse else "new connections"
@@ -58,7 +61,8 @@ def send(port: int, case: Case, messages: int) -> Sent:
     Raises:
         LoadFailed: One was not answered 250.
     """
-    command = [PROGRAM, "-s", str(case.sessions), "-m", str(messages), "-l", str(case.size_bytes)]
+    command = [PROGRAM, "-s", str(case.sessions), "-m", str(messages)]
+    command += ["-F", str(case.file)] if case.file else ["-l", str(case.size_bytes)]
     command += ["-f", "sender@load.test", "-t", "recipient@destination.test", "-M", "load.test"]
     command += ["-d"] if case.reuse else []
     with tempfile.TemporaryFile() as output:

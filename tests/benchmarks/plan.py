@@ -5,19 +5,26 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from tests.benchmarks.checks import MtaqChecks, write_signed, zones
 from tests.benchmarks.load import Case
 from tests.benchmarks.measure import Measurement, Server, measure
 from tests.benchmarks.peers import SmtpSink
 from tests.benchmarks.postfix import PostfixDiscard, PostfixHold, PostfixRelay, can_run_postfix
 from tests.benchmarks.relay import MtaqIntake, MtaqRelay
+from tests.support.dns_thread import running_dns
 from tests.support.rabbitmq import RabbitNode, running_node
 
 #: The servers, in the order in which they are loaded; one that has nothing to do with a benchmark is left out of it.
-SERVERS = {"intake": ("smtp-sink", "postfix-hold", "postfix", "mtaq"), "relay": ("smtp-sink", "postfix", "mtaq")}
+SERVERS = {
+    "intake": ("smtp-sink", "postfix-hold", "postfix", "mtaq"),
+    "relay": ("smtp-sink", "postfix", "mtaq"),
+    "checks": ("mtaq", "mtaq-checks"),
+}
 
 #: How long one load lasts, about. Short ones before it warm up, and tell how many messages that takes.
 LOAD_S = 10.0
@@ -32,15 +39,17 @@ class Running:
     Attributes:
         servers: To be loaded in turn.
         node: mtaq's RabbitMQ node; ``None`` when mtaq is not measured.
+        message: Writes the file of a body's size in bytes that is sent; ``None`` where smtp-source makes messages.
     """
 
     servers: Sequence[Server]
     node: RabbitNode | None
+    message: Callable[[int], Path] | None = None
 
 
 @contextlib.contextmanager
 def running(what: str, names: Sequence[str], *, sessions: int) -> Iterator[Running]:
-    """Start those of the servers of ``intake`` or ``relay`` that *names* says; afterwards nothing of them is left."""
+    """Start those of the servers of a benchmark that *names* says; afterwards nothing of them is left."""
     names = [name for name in SERVERS[what] if name in names]
     with contextlib.ExitStack() as stack:
         folder = Path(
@@ -57,10 +66,13 @@ def running(what: str, names: Sequence[str], *, sessions: int) -> Iterator[Runni
         elif peers:
             servers += [_postfix(stack, what, name, folder, sessions, sink) for name in peers]
         node = None
-        if "mtaq" in names:
+        if "mtaq" in names or "mtaq-checks" in names:
             node = stack.enter_context(running_node(folder / "rabbitmq"))
+        if node is not None and "mtaq" in names:
             servers.append(_mtaq(stack, what, folder, node, sink))
-        yield Running(servers, node)
+        if node is not None and "mtaq-checks" in names:
+            servers.append(_mtaq_checks(stack, folder, node))
+        yield Running(servers, node, partial(write_signed, folder) if what == "checks" else None)
 
 
 def _postfix(stack: contextlib.ExitStack, what: str, name: str, folder: Path, sessions: int, sink: SmtpSink) -> Server:
@@ -77,7 +89,17 @@ def _postfix(stack: contextlib.ExitStack, what: str, name: str, folder: Path, se
 
 
 def _mtaq(stack: contextlib.ExitStack, what: str, folder: Path, node: RabbitNode, sink: SmtpSink) -> Server:
-    relay: MtaqIntake | MtaqRelay = MtaqIntake(folder, node) if what == "intake" else MtaqRelay(folder, node, sink=sink)
+    relay: MtaqIntake | MtaqRelay = MtaqRelay(folder, node, sink=sink) if what == "relay" else MtaqIntake(folder, node)
+    stack.callback(relay.stop)
+    relay.start()
+    return relay
+
+
+def _mtaq_checks(stack: contextlib.ExitStack, folder: Path, node: RabbitNode) -> Server:
+    dns = stack.enter_context(running_dns(zones()))
+    own = folder / "checks"
+    own.mkdir()
+    relay = MtaqChecks(own, node, nameserver=f"127.0.0.1:{dns.port}")
     stack.callback(relay.stop)
     relay.start()
     return relay

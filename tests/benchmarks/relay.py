@@ -58,6 +58,10 @@ class Mtaq:
             "rabbitmq": Group((beam,), tree=True),
         }
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return what it has logged under *name*."""
+        return self._relay.events(name)
+
     def queue(self, ask: Callable[[aiormq.abc.AbstractChannel], Coroutine[Any, Any, int]]) -> int:
         """Return what *ask* finds out on a channel."""
 
@@ -74,8 +78,8 @@ class Mtaq:
 class MtaqIntake(Mtaq):
     """Reception alone: the inbox fills, nobody consumes it."""
 
-    def __init__(self, folder: Path, node: RabbitNode) -> None:
-        super().__init__(folder, node, verb="receive")
+    def __init__(self, folder: Path, node: RabbitNode, **options: object) -> None:
+        super().__init__(folder, node, verb="receive", **options)
 
     def begin(self) -> None:
         """Nothing is there."""

@@ -38,6 +38,7 @@ SERVERS: dict[str, dict[str, set[str]]] = {
         "postfix": {"postfix", "smtp-sink"},
         "mtaq": RECEPTION | {"mtaq deliver", "smtp-sink"},
     },
+    "checks": {"mtaq": RECEPTION, "mtaq-checks": RECEPTION},
 }
 """What is measured, each with the groups of processes it consists of."""
 
@@ -79,7 +80,7 @@ def left_behind(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name not in ("output", "results")]
 
 
-@pytest.mark.parametrize("what", ["intake", "relay"])
+@pytest.mark.parametrize("what", ["intake", "relay", "checks"])
 def test_every_server_is_measured_and_every_message_counted(folder: Path, what: str) -> None:
     """One load on each server for each kind of connection, all of it in the JSON, and nothing is left running."""
     process = bench(folder, what, "--quick", "--size", "10")
