@@ -22,6 +22,8 @@ from mtaq.net.counters import CountTable, RateTable, TallyTable, uptime_s
 from mtaq.net.tls import client_context
 from mtaq.telemetry.events import EventLog
 
+#: How long the keys of a chain of seals are asked for, where reception did not judge it.
+CHAIN_TIMEOUT_S = 20.0
 #: How long RabbitMQ may not know what is done with: who is handed it again finds it in the journal.
 SETTLE_WITHIN_S = 0.02
 
@@ -102,6 +104,7 @@ class Delivery:
                 success=queues.rabbitmq_success,
                 failure=queues.rabbitmq_failure,
                 retry=queues.rabbitmq_retry,
+                authserv_id=settings.reception.smtp_authserv_id or settings.reception.smtp_hostname,
             ),
             queues=self._broker,
             resolver=resolver,
@@ -122,6 +125,7 @@ class Delivery:
                 verified=client_context(verified=True),
             ),
             declare=self._declare if queues.rabbitmq_declare else None,
+            inquire=partial(resolver.inquiry, timeout_s=CHAIN_TIMEOUT_S),
         )
         service.start()
         self._service = service

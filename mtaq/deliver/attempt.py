@@ -21,6 +21,7 @@ from mtaq.deliver.intake import paths_of, prepare
 from mtaq.deliver.orders import Orders, Way, blamed_on_rules
 from mtaq.deliver.parking import NotYet, Parked
 from mtaq.deliver.route import Route, Router
+from mtaq.deliver.signing import Signing
 from mtaq.deliver.tls_policy import Demand, TlsPolicies
 from mtaq.model.address import Address
 from mtaq.model.message import OutboxMessage
@@ -105,6 +106,7 @@ class Attempts:
         router: Router,
         dispatcher: Dispatcher,
         orders: Orders,
+        signing: Signing,
         events: EventLog,
         clock: Callable[[], datetime],
         rng: random.Random,
@@ -115,6 +117,7 @@ class Attempts:
         self._router = router
         self._dispatcher = dispatcher
         self._orders = orders
+        self._signing = signing
         self._events = events
         self._clock = clock
         self._rng = rng
@@ -140,7 +143,7 @@ class Attempts:
                 self._check_pause(Way(domain=recipient.domain), sender, rewritten)
                 route = await self._router.route(recipient.domain, rewritten.smarthost)
                 site = route.site
-                transaction = prepare(rewritten, sender, recipient)
+                transaction = await self._signing.plan(rewritten, prepare(rewritten, sender, recipient))
                 security = demanded_security(rewritten, route, self.options)
                 tls = await self._tls.demand(transaction, route, security)
                 return await self._carried(_Trip(rewritten, transaction, route, tls, patience))

@@ -189,6 +189,11 @@ class Connection:
                 final dot is waited for as long as the timeouts say.
         """
         session = self._session
+        if transaction.variant_for is not None:
+            try:
+                transaction = await transaction.variant_for(session.extensions)
+            except HostFailure as failure:
+                return (failure.ending,) * len(transaction.forward_paths)
         objection = session.objection(transaction)
         if objection is not None:
             return (answered("mailfrom", objection, self._peer()),) * len(transaction.forward_paths)

@@ -67,7 +67,7 @@ class Job:
     @property
     def size_bytes(self) -> int:
         """Of its content."""
-        return len(self.transaction.content)
+        return self.transaction.size_bytes
 
     def has_place(self, line: bytes) -> bool:
         """Does it come back for its place in *line*?"""

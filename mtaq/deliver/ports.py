@@ -356,6 +356,10 @@ class Control(Protocol):
     def dkim_keys(self, domain: str) -> Sequence[DkimKey]:
         """Return the keys that sign for *domain* in ``From:``."""
 
+    @property
+    def has_dkim_keys(self) -> bool:
+        """Is there any key, so that it is worth while to look whom a message is from?"""
+
     def pool(self, name: str) -> Pool | None:
         """Return a pool, or ``None`` when there is no such pool."""
 
@@ -410,6 +414,7 @@ class DeliveryNames:
 
     Attributes:
         ehlo_name: Gives our name for EHLO on a connection from this local IP (RFC 5321 §4.1.1.1).
+        authserv_id: Our name in what ARC sets say (RFC 8601 §2.5); ``None`` for the one that took the message.
         outbox: Consumed; retries go back to it.
         dead: What cannot be understood.
         results: Every final result.
@@ -423,3 +428,4 @@ class DeliveryNames:
     success: str | None = None
     failure: str | None = None
     retry: str | None = None
+    authserv_id: str | None = None

@@ -42,8 +42,10 @@ from mtaq.deliver.report import Reporter
 from mtaq.deliver.results import Results, Work, make_entry
 from mtaq.deliver.route import Router, Target
 from mtaq.deliver.schedule import Turn, turn_of
+from mtaq.deliver.signing import Signing
 from mtaq.deliver.tls_policy import TlsPolicies
 from mtaq.model.codec import change_outbox
+from mtaq.model.dns import Ask
 from mtaq.model.errors import BadMessage
 from mtaq.model.message import OutboxMessage
 from mtaq.model.outcome import Deferred
@@ -94,6 +96,7 @@ class DeliveryService:
         clock: Callable[[], datetime],
         rng: random.Random,
         declare: Declare | None = None,
+        inquire: Callable[[], Ask] | None = None,
         tls: TlsPolicies | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -104,6 +107,7 @@ class DeliveryService:
             control: What operators change at run time.
             prefetch: Messages in hand at once (``rabbitmq-qos``).
             declare: Creates queues that messages name; ``None`` when ``rabbitmq-declare`` is off.
+            inquire: Gives DNS to verify one chain of seals with; ``None`` when none is verified here.
             clock: Time of day, timezone-aware.
             tls: ``None`` where nobody's policies count.
             sleep: Waits; for tests.
@@ -146,6 +150,7 @@ class DeliveryService:
             router=self._router,
             dispatcher=self._dispatcher,
             orders=Orders(control, events=events, rng=rng, on_flood=self._reconsider_soon),
+            signing=Signing(control, names, inquire=inquire, events=events, clock=clock),
             events=events,
             clock=clock,
             rng=rng,

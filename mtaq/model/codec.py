@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 from mtaq.model.address import Address, address_text
+from mtaq.model.dkim_property import decode_dkim, without_keys
 from mtaq.model.errors import BadMessage
 from mtaq.model.identity import recipient_id
 from mtaq.model.message import (
@@ -239,8 +240,8 @@ def decode_outbox(body: bytes) -> OutboxMessage:
     return _outbox_message(properties, content)
 
 
-#: What no rule changes: what a message is, and what became of it.
-_FIXED = frozenset({*CONTENT_PROPERTIES, "key", "message-id", "envelope", "recipient", "results", "seen"})
+#: What no rule changes: what a message is, what became of it, and private keys, which the journal would keep.
+_FIXED = frozenset({*CONTENT_PROPERTIES, "key", "message-id", "envelope", "recipient", "results", "seen", "dkim"})
 
 
 def change_outbox(
@@ -300,6 +301,7 @@ def _outbox_message(properties: dict[str, Any], content: bytes) -> OutboxMessage
         keep_content=_typed(properties, "keepmime", bool, False),
         queues=_queues(properties),
         header_edits=_typed(properties, "headers", dict, None),
+        dkim=decode_dkim(properties),
     )
 
 
@@ -316,6 +318,8 @@ def encode_result(
     properties = {**message.properties, "results": list(results)}
     if message.smarthost is not None and message.smarthost.password is not None:
         properties["smarthost"] = {**properties["smarthost"], "password": _MASK}
+    if message.dkim:
+        properties["dkim"] = without_keys(properties["dkim"])
     if extracted is not None:
         properties["extracted"] = extracted
     if message.keep_content:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from mtaq.model.address import Address
+from mtaq.model.dkim_property import DkimRequest
 
 Body = Literal["7bit", "8bitmime", "binarymime"]
 Security = Literal["optional", "opportunistic", "required", "verified"]
@@ -148,7 +149,7 @@ class OutboxMessage:
     """One message of the outbox, understood.
 
     Attributes:
-        properties: The whole JSON object, unknown properties included, without the content's.
+        properties: The whole JSON object, unknown properties included, without the content's. It may hold secrets.
         envelope: Reverse-path as written; empty for the null one. Not yet validated.
         recipient: Forward-path as written, likewise.
         content: The bytes to send, line ends as the JSON had them.
@@ -166,13 +167,14 @@ class OutboxMessage:
         queues: ``queues``: a name, or ``None`` for off; what is absent is as configured.
         requiretls: It may only go by TLS, to servers that promise the same (RFC 8689).
         header_edits: ``headers``: the edits to make before sending.
+        dkim: Signatures that it asks for.
     """
 
-    properties: Mapping[str, Any]
+    properties: Mapping[str, Any] = field(repr=False)
     message_id: str
     envelope: str
     recipient: str
-    content: bytes
+    content: bytes = field(repr=False)
     attempts: int = 0
     due_at: datetime | None = None
     seen_at: datetime | None = None
@@ -192,3 +194,4 @@ class OutboxMessage:
     keep_content: bool = False
     queues: Mapping[str, str | None] = field(default_factory=dict)
     header_edits: Mapping[str, Any] | None = None
+    dkim: tuple[DkimRequest, ...] = ()

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from mtaq.model.message import Body, Security
 from mtaq.model.outcome import ResultWord, State
+from mtaq.model.schema_dkim import DKIM_ASKED, DKIM_SHOWN
 from mtaq.model.schema_forms import (
     ANY_TIME,
     COUNT,
@@ -163,11 +164,12 @@ _CARRIED = (
     Property("results", OBJECTS, "The attempts made so far, written by delivery.", properties=ATTEMPT),
 )
 
-OUTBOX: tuple[Property, ...] = (*_ORDERS, *CONTENT, *_CARRIED)
+OUTBOX: tuple[Property, ...] = (*_ORDERS, DKIM_ASKED, *CONTENT, *_CARRIED)
 """A message to deliver."""
 
 RESULT: tuple[Property, ...] = (
     *_ORDERS,
+    DKIM_SHOWN,
     *_CARRIED[:-1],
     Property("results", OBJECTS | {"minItems": 1}, "One item per attempt, the last one last.", True, ATTEMPT),
     Property("extracted", OBJECT, "What the header section says, for people and scripts.", properties=EXTRACTED),
@@ -216,7 +218,10 @@ def _value(row: Property, *, null_is_absent: bool) -> dict[str, Any]:
     form = dict(row.form)
     if row.properties:
         below = _object(row.properties, null_is_absent=null_is_absent)
-        form = form | {"items": dict(form["items"]) | below} if form["type"] == "array" else form | below
+        if "items" in form:
+            form["items"] = dict(form["items"]) | below
+        if "object" in form["type"]:
+            form |= below
     if null_is_absent and not row.required:
         form = _or_null(form)
     return {"description": row.meaning.replace("`", ""), **form}
@@ -228,6 +233,5 @@ def _or_null(form: dict[str, Any]) -> dict[str, Any]:
         return form | {"anyOf": [*form["anyOf"], {"type": "null"}]}
     if "enum" in form:
         return form | {"type": [form["type"], "null"], "enum": [*form["enum"], None]}
-    if isinstance(form["type"], str):
-        return form | {"type": [form["type"], "null"]}
-    return form
+    kinds = [form["type"]] if isinstance(form["type"], str) else form["type"]
+    return form if "null" in kinds else form | {"type": [*kinds, "null"]}

@@ -9,8 +9,8 @@ become A-labels, and what has no such form is an ``objection``. Pure; the order 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mtaq.model.address import Address
@@ -34,6 +34,8 @@ class Transaction:
         body: Declared body type, or ``None``: then the content itself says whether it is 8-bit.
         smtputf8: It was submitted with SMTPUTF8.
         requiretls: It may only go to servers that promise TLS on the rest of its way (RFC 8689).
+        variant_for: Makes the transaction that a server gets, such as a signed one; ``None`` when that is this one.
+        extra_bytes: How many more octets that has, about.
     """
 
     reverse_path: Address | None
@@ -42,6 +44,15 @@ class Transaction:
     body: Body | None = None
     smtputf8: bool = False
     requiretls: bool = False
+    variant_for: Callable[[PeerExtensions], Awaitable[Transaction]] | None = field(
+        default=None, repr=False, compare=False
+    )
+    extra_bytes: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Octets of the content as a server gets it, about."""
+        return len(self.content) + self.extra_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,10 +166,12 @@ class ClientSession:
         """Start *transaction*, to which there is no ``objection``.
 
         Raises:
-            LocalProtocolError: The session is not ``ready``.
+            LocalProtocolError: The session is not ``ready``, or the transaction is not yet what a server gets.
         """
         if not self.ready:
             raise LocalProtocolError("a transaction cannot begin now")
+        if transaction.variant_for is not None:
+            raise LocalProtocolError("a transaction is to be signed before it begins")
         self._transaction = transaction
         self.answers = [None] * len(transaction.forward_paths)
         self._recipients_answered = 0

@@ -236,6 +236,11 @@ class LiveControl:
                 return DailyCap(messages, counter) if messages else None
         return None
 
+    @property
+    def has_dkim_keys(self) -> bool:
+        """Is there any key, so that it is worth while to look whom a message is from?"""
+        return bool(self._tables.dkim_keys)
+
     def dkim_keys(self, domain: str) -> Sequence[DkimKey]:
         """Return the keys that sign for *domain* in ``From:``."""
         if not self._tables.dkim_keys:

@@ -160,6 +160,10 @@ class EventLog:
         """A response pattern's change was left out."""
         self._emit(words.DELIVERY_UNCHANGED, fields)
 
+    def delivery_unsigned(self, **fields: Unpack[Fields]) -> None:
+        """A message goes without a signature or a seal that it might have had."""
+        self._emit(words.DELIVERY_UNSIGNED, fields)
+
     def delivery_flood(self, **fields: Unpack[Fields]) -> None:
         """A reply matched a flood pattern."""
         self._emit(words.DELIVERY_FLOOD, fields)

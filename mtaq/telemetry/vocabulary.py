@@ -224,6 +224,12 @@ DELIVERY_UNCHANGED = Event(
     "A response pattern would make a message of the wrong form; the message stays as it was.",
     "message_id reason",
 )
+DELIVERY_UNSIGNED = Event(
+    "delivery.unsigned",
+    WARNING,
+    "A message goes without a DKIM signature or an ARC set that it might have had.",
+    "message_id forward_path reason",
+)
 DELIVERY_FLOOD = Event(
     "delivery.flood",
     WARNING,

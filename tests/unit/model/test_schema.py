@@ -76,6 +76,13 @@ FULL_RESULT = Result(
 )  # fmt: skip
 
 FULL_OUTBOX: dict[str, Any] = {
+    "dkim": [
+        {
+            "domain": "example.org", "selector": "s1", "key": "PEM", "headers": ["Feedback-ID"], "expire": 86400,
+            "canonicalization": "relaxed/simple", "protocols": ["dkim", "arc"], "oversign": ["subject"],
+        },
+        {"domain": "example.org", "selector": "s2", "key": "PEM", "expire": "2036-01-01 00:00:00", "oversign": True},
+    ],
     "recipient": "grace@example.com",
     "envelope": "",
     "message-id": "anything",
@@ -202,6 +209,13 @@ def test_results_are_valid(keep: bool) -> None:
     assert ("mime" in body) is keep
 
 
+WRONG_DKIM: list[dict[str, Any]] = [
+    {"domain": 1}, {"selector": ""}, {"key": None}, {"headers": "subject"}, {"headers": ["a b"]}, {"headers": ["a;"]},
+    {"expire": 0}, {"expire": "soon"}, {"expire": True}, {"canonicalization": "relaxed"}, {"protocols": []},
+    {"protocols": ["spf"]}, {"protocols": "arc"}, {"oversign": 1}, {"oversign": [1]},
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -211,7 +225,8 @@ def test_results_are_valid(keep: bool) -> None:
         {"retries": [-1]}, {"retries": 60}, {"priority": "high"}, {"security": "tls"}, {"queues": "results"},
         {"queues": {"results": ""}}, {"queues": {"retry": "amq.direct"}}, {"headers": []}, {"keepmime": "yes"},
         {"body": "9bit"}, {"smtputf8": 1}, {"connection": "x"}, {"seen": "never"}, {"results": {}}, {"ips": [1]},
-        {"message-id": 7},
+        {"message-id": 7}, {"dkim": "key"}, {"dkim": [[]]}, {"dkim": {"domain": "a.test", "selector": "s"}},
+        *({"dkim": {"domain": "a.test", "selector": "s", "key": "k"} | wrong} for wrong in WRONG_DKIM),
     ],
     ids=json.dumps,
 )  # fmt: skip
