@@ -225,9 +225,9 @@ class ReceiveOptions:
         doc="Write a Received-SPF field as well, for the recipients of `smtp-auth-results`.")
     smtp_authserv_id: str | None = option(
         optional(smtp_name), "", reload=True, words="our name in the session", rfc="RFC 8601 §2.5",
-        example="example.com",
-        doc="Our name in Authentication-Results. Give all hosts of one operator the same, and each believes and "
-            "removes the fields of the others as its own.")
+        example="mx1.example.com",
+        doc="Our name in Authentication-Results. Fields that claim it, or the `smtp-hostname` of a port, are taken "
+            "out of all mail, so hosts that hand mail to one another need different names.")
     spamassassin_host: str = option(
         host, "localhost", reload=True, doc="Where spamd listens, which `spam` asks.")
     spamassassin_port: int = option(port, "783", reload=True, doc="Its port.")

@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 from tests.support.checking import Checking, Client, inbox, running_checks
 from tests.support.instance import ROOT, free_port
 from tests.support.received import example
-from tests.support.spam_servers import GTUBE, SPAMD, running_spamd
+from tests.support.spam_servers import GTUBE, RSPAMD, SPAMD, running_rspamd, running_spamd
 
 pytestmark = pytest.mark.slow
 
@@ -198,9 +198,27 @@ def test_spam(tmp_path: Path) -> None:
 
 def test_the_block_of_the_guide(tmp_path: Path) -> None:
     """The configuration in the guide works as it stands: checked, refused for DMARC, and told."""
-    options = example("checks.md", "smtp-check-reject", {})
+    options = example("checks.md", "smtp-auth-results", {})
     assert options["smtp-check-reject"] == "dmarc"
     with running(tmp_path, **{key.replace("-", "_"): value for key, value in options.items()}) as relay:
         assert hand_over(relay, BAD).startswith("550 5.7.1")
         assert hand_over(relay, GOOD).startswith("250")
         assert names(taken(relay, "inbox"))[:2] == ["Authentication-Results", "Received"]
+
+
+@pytest.mark.peers
+def test_the_block_of_the_guide_about_rspamd(tmp_path: Path) -> None:
+    """The configuration in the guide has a real Rspamd asked, and mail refused for what it says."""
+    if not Path(RSPAMD).exists():
+        pytest.skip("install rspamd (Debian package) to run this")
+    (tmp_path / "rspamd").mkdir()
+    with running_rspamd(tmp_path / "rspamd") as port:
+        options = example("checks.md", "rspamd-address", {"127.0.0.1:11333": f"127.0.0.1:{port}"})
+        wanted: dict[str, object] = {key.replace("-", "_"): value for key, value in options.items()}
+        with running(tmp_path, smtp_auth_results="nonlocal", **wanted) as relay:
+            assert hand_over(relay, GOOD, CONTENT + GTUBE + b"\r\n") == "550 5.7.1 the message looks like spam"
+            assert hand_over(relay, GOOD, CONTENT + b"bargain\r\n").startswith("250")
+            message = taken(relay, "inbox")
+    spam = next(item for item in message["checks"] if "spam" in item)
+    assert (spam["spam"], spam["action"], spam["engine"]) == ("ham", "add header", "rspamd")
+    assert "x-spam=ham policy.score=7.5 policy.threshold=15" in message["mime"].replace("\r\n ", " ")

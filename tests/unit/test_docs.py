@@ -233,7 +233,15 @@ def metrics() -> Iterator[str]:
 
 
 REPLIES = [reply for reply in vars(codes).values() if isinstance(reply, Reply)]
-BUILT = {(451, "4.7.1"), (501, "5.1.3"), (501, "5.1.7"), (250, "2.6.0"), (550, "5.1.2"), (556, "5.1.10")}
+BUILT = {
+    (451, "4.7.1"),
+    (501, "5.1.3"),
+    (501, "5.1.7"),
+    (250, "2.6.0"),
+    (550, "5.1.2"),
+    (550, "5.7.23"),
+    (556, "5.1.10"),
+}
 """Replies and result codes that are built where they are given."""
 
 
