@@ -172,6 +172,14 @@ class EventLog:
         """A policy of MTA-STS cannot be had."""
         self._emit(words.MTA_STS_UNAVAILABLE, fields)
 
+    def tls_reported(self, **fields: Unpack[Fields]) -> None:
+        """A report on TLS was published."""
+        self._emit(words.TLS_REPORTED, fields)
+
+    def tls_report_held(self, **fields: Unpack[Fields]) -> None:
+        """Reports on TLS have to wait."""
+        self._emit(words.TLS_REPORT_HELD, fields)
+
     def delivery_waiting(self, **fields: Unpack[Fields]) -> None:
         """All connections that the instance may have are in use."""
         self._emit(words.DELIVERY_WAITING, fields)

@@ -242,6 +242,15 @@ MTA_STS_UNAVAILABLE = Event(
     "The MTA-STS policy that a domain announces cannot be had, or not be kept; what was had before stays in force.",
     "domain reason",
 )
+TLS_REPORTED = Event(
+    "tls.reported", INFO, "A report on TLS to the owner of a domain was put into its queue.", "domain queue"
+)
+TLS_REPORT_HELD = Event(
+    "tls.report_held",
+    WARNING,
+    "Reports on TLS cannot be counted or published now; it is tried again.",
+    "domain queue reason",
+)
 DELIVERY_WAITING = Event(
     "delivery.waiting",
     WARNING,
