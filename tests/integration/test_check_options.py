@@ -18,6 +18,7 @@ import trustme
 from jsonschema import Draft202012Validator
 
 from tests.support.checking import Checking, Client, inbox, running_checks
+from tests.support.dkim_signer import Key, ed25519_key, record, rsa_key, signed
 from tests.support.instance import ROOT, free_port
 from tests.support.received import example
 from tests.support.spam_servers import GTUBE, RSPAMD, SPAMD, running_rspamd, running_spamd
@@ -143,6 +144,24 @@ def test_silence_refuses_nobody(relay: Checking) -> None:
     assert (checks["spf"], checks["dmarc"]) == ("temperror", "temperror")
     undecided = [event["check"] for event in relay.events("check.undecided")]
     assert undecided == ["spf", "dmarc"]
+
+
+def test_a_large_message_with_two_signatures(relay: Checking) -> None:
+    """An Ed25519 and an RSA signature over 2 MB pass; with one octet changed on the way none does."""
+    large = CONTENT + b"a line of mail, and another one after it, until it is large\r\n" * 35_000
+    keys: dict[str, Key] = {"s1": ed25519_key(), "s2": rsa_key()}
+    for selector, key in keys.items():
+        large = signed(large, key, {"d": "example.org", "s": selector})
+    texts = {selector: record(key) for selector, key in keys.items()}
+    relay.dns.zones = ZONES | {
+        f"{selector}._domainkey.example.org": {"TXT": [[text[at : at + 255] for at in range(0, len(text), 255)]]}
+        for selector, text in texts.items()
+    }
+    for content, word in ((large, "pass"), (large[:-3] + b"X\r\n", "fail")):
+        assert hand_over(relay, GOOD, content).startswith("250")
+        checks = taken(relay, "inbox")["checks"]
+        assert [(item["dkim"], item["selector"]) for item in checks if "dkim" in item] == [(word, "s2"), (word, "s1")]
+        assert next(item["aligned"] for item in checks if "dmarc" in item) == {"spf": True, "dkim": word == "pass"}
 
 
 def test_who_has_logged_in(tmp_path: Path) -> None:
