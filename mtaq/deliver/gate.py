@@ -31,12 +31,14 @@ class Gate:
         limits: What holds.
         daily: How many may go today; ``None`` for any number.
         line: The key of the places; empty without rates. Other limits have another line.
+        is_open: Does nothing have to be counted for a message?
     """
 
     limits: LimitsInForce
     daily: DailyCap | None
     meters: Meters
     line: bytes = field(init=False)
+    is_open: bool = field(init=False)
 
     def __post_init__(self) -> None:
         limits = self.limits
@@ -44,12 +46,8 @@ class Gate:
         parts = [b"%r %b" % (rate.amount, rate.counter) for rate in rates if _holds(rate)]
         line = blake2b(b"\0".join(parts), digest_size=8).digest() if parts else b""
         object.__setattr__(self, "line", line)
-
-    @property
-    def is_open(self) -> bool:
-        """Does nothing have to be counted for a message?"""
-        limits = self.limits
-        return self.daily is None and not (_holds(limits.messages_per_minute) or _holds(limits.bytes_per_minute))
+        is_counted = _holds(limits.messages_per_minute) or _holds(limits.bytes_per_minute)
+        object.__setattr__(self, "is_open", self.daily is None and not is_counted)
 
     def wait_for_message(self, size_bytes: int) -> float:
         """Count one message that is about to begin, and return 0; or the seconds until one may."""
@@ -89,6 +87,8 @@ class Gate:
     def interval_s(self, size_bytes: int, messages_per_connection: int) -> float:
         """Return how far apart messages of this size can go; 0 without rates."""
         limits, longest = self.limits, 0.0
+        if not self.line:
+            return longest
         if _holds(limits.messages_per_minute):
             longest = MINUTE_S / limits.messages_per_minute.amount
         if _holds(limits.bytes_per_minute):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.parking import NotYet
@@ -32,8 +33,7 @@ SPREAD, LONGEST_SPREAD_S = 0.1, 60.0
 FLOODS = counter("mtaq_delivery_floods", "Replies that matched a flood pattern.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class Way(NamedTuple):
     """From where to where a message goes, as entries are looked up by it. ``None`` is not known yet."""
 
     domain: str
@@ -41,8 +41,7 @@ class Way:
     source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """What follows from a reply.
 
     Attributes:
@@ -53,7 +52,7 @@ class Heard:
     """
 
     ending: Ending
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = MappingProxyType({})
     delay_s: int | None = None
     other_source: bool = False
 
