@@ -32,9 +32,11 @@ PROGRAMS = {
     "msmtp": "/usr/bin/msmtp",
     "openssl": "/usr/bin/openssl",
     "nodejs": "/usr/bin/node",
+    "npm": "/usr/bin/npm",
     "node-nodemailer": "/usr/share/nodejs/nodemailer/package.json",
     "libnet-ssleay-perl": "/usr/lib/*/perl5/*/Net/SSLeay.pm",  # TLS of swaks
     "libsasl2-modules": "/usr/lib/*/sasl2/libplain.so*",  # AUTH of Postfix as a client
+    "unbound": "/usr/sbin/unbound",
     "spamd": "/usr/sbin/spamd",
     "rspamd": "/usr/bin/rspamd",
 }
@@ -85,6 +87,24 @@ def ensure_programs(*packages: str) -> None:
     finally:
         if policy is not None:
             policy.unlink()
+
+
+def ensure_peers() -> None:
+    """Have npm put what ``requirements/peers`` locks into .venv; ends the program when it cannot."""
+    lock, folder = ROOT / "requirements" / "peers", VENV / "peers"
+    files = [lock / "package.json", lock / "package-lock.json"]
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    stamp = folder / "installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print("· installing requirements/peers with npm", flush=True)
+    folder.mkdir(exist_ok=True)
+    for file in files:
+        shutil.copy(file, folder)
+    # Nothing of the packages is run while they are installed; their optional ones are plugins that no test uses.
+    quiet = ["--no-audit", "--no-fund", "--no-progress", "--loglevel=error"]
+    _run(["npm", "ci", "--prefix", str(folder), "--ignore-scripts", "--omit=optional", *quiet], env=os.environ)
+    stamp.write_text(wanted)
 
 
 def forbid_starts() -> Path | None:
