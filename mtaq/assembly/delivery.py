@@ -10,6 +10,7 @@ from pathlib import Path
 from mtaq.assembly.parts import GRACE_S, Names, hear_of_changes, host_ips, resolver_for, slots_for, state_for, utc_now
 from mtaq.assembly.queues import SETTLE_S, broker_for, connected, is_embedded
 from mtaq.broker.claims import Claims
+from mtaq.broker.idempotency import IdempotencyKeys
 from mtaq.broker.journal import Journal
 from mtaq.config import Settings
 from mtaq.deliver.gate import MINUTE_S
@@ -68,6 +69,7 @@ class Delivery:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._journal = Journal(folder, on_state=self._tell_journal)
         self._claims = Claims(folder / "claims")
+        self._keys = IdempotencyKeys(folder.with_name("idempotency"))
         self._slots = slots_for(settings, "out")
         self._meters = _Tables(Path(settings.process.run_directory), processes=settings.process.smtp_threads)
         self._service: DeliveryService | None = None
@@ -80,6 +82,7 @@ class Delivery:
     async def start(self) -> None:
         """Open what belongs to this host."""
         await self._journal.start()
+        await self._keys.start()
 
     async def queues_ready(self) -> None:
         """
@@ -104,6 +107,8 @@ class Delivery:
                 success=queues.rabbitmq_success,
                 failure=queues.rabbitmq_failure,
                 retry=queues.rabbitmq_retry,
+                dsn=queues.rabbitmq_dsn,
+                server_id=settings.process.server_id,
                 authserv_id=settings.reception.smtp_authserv_id or settings.reception.smtp_hostname,
             ),
             queues=self._broker,
@@ -125,6 +130,7 @@ class Delivery:
                 verified=client_context(verified=True),
             ),
             declare=self._declare if queues.rabbitmq_declare else None,
+            keys=self._keys,
             inquire=partial(resolver.inquiry, timeout_s=CHAIN_TIMEOUT_S),
         )
         service.start()
@@ -143,6 +149,7 @@ class Delivery:
         await self._state.stop()
         await self._broker.close()
         await self._journal.close()
+        await self._keys.close()
         self._claims.close()
         self._slots.close()
         self._meters.close()

@@ -163,7 +163,7 @@ def check_attempt_timeout(draft: Draft, findings: Findings) -> None:
         findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
 
 
-_MAY_BE_OUTBOX = ("rabbitmq-inbox", "rabbitmq-local")
+_MAY_BE_OUTBOX = ("rabbitmq-inbox", "rabbitmq-local", "rabbitmq-dsn")
 _NEVER_OUTBOX = (
     "rabbitmq-reports", "rabbitmq-refused", "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure",
     "rabbitmq-retry", "rabbitmq-dead",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mtaq.config.addresses import HostPort, host, ip_addresses, nameservers, port, sink_host
+from mtaq.config.mailboxes import mailbox
 from mtaq.config.option import option
 from mtaq.config.reception import Strictness
 from mtaq.config.values import (
@@ -23,6 +24,7 @@ from mtaq.config.values import (
     seconds_list,
     seconds_or_zero,
 )
+from mtaq.model.dsn import Ret, parse_notify_words
 
 Security = Literal["optional", "opportunistic", "required", "verified"]
 _security: Callable[[str], Security] = choice("optional", "opportunistic", "required", "verified")
@@ -84,6 +86,24 @@ class DeliverOptions:
     validate_recipient: Strictness = option(
         choice("strict", "loose"), "strict", reload=True, rfc="RFC 5321 §4.1.2",
         doc="Syntax demanded of the forward-path of an outbox message, as `smtp-validate-address`.")
+    dsn_notify: tuple[str, ...] = option(
+        parse_notify_words, "FAILURE", reload=True, rfc="RFC 3461 §4.1", example="FAILURE,DELAY",
+        doc="Which notices a sender gets who asked for nothing: `NEVER`, or some of `FAILURE`, `DELAY` and `SUCCESS`. "
+            "None are made without `rabbitmq-dsn`.")
+    dsn_ret: Ret = option(
+        choice("HDRS", "FULL"), "HDRS", reload=True, rfc="RFC 3461 §4.3",
+        doc="How much of a message its notice returns when its sender did not say: the header section, or all of it. "
+            "Of more than 1 MB it is the header section.")
+    dsn_from: str | None = option(
+        optional(lambda text: str(mailbox(text))), "", words="MAILER-DAEMON at our name", reload=True,
+        rfc="RFC 3464 §2", example="postmaster@example.com",
+        doc="Address in the `From:` of notices. Their reverse-path is always the null one.")
+    dsn_delay_after: int = option(
+        seconds, "14400", unit="seconds", reload=True, rfc="RFC 3461 §4.1",
+        doc="How long a message has been tried when a sender who wants to know of delays is told, once.")
+    idempotency_ttl: int = option(
+        seconds, "86400", unit="seconds", reload=True,
+        doc="How long another message with the same `idempotency-key` and recipient is not sent.")
     delivery_connections_per_site: int = option(
         integer(1, 100_000), "20", reload=True,
         doc="Connections open at once to one site, all domains with the same MX hosts, over all processes of the "

@@ -60,6 +60,9 @@ class QueueOptions:
     rabbitmq_retry: str | None = option(
         optional(queue_name), "", example="retry",
         doc="Queue that gets a copy of each transient result; the message itself goes back to the outbox.")
+    rabbitmq_dsn: str | None = option(
+        optional(queue_name), "", words="none are made", example="outbox", rfc="RFC 3464",
+        doc="Queue where notices to senders go, as messages to deliver; the outbox's name has them sent.")
     rabbitmq_dead: str = option(
         queue_name, "dead",
         doc="Queue for outbox messages that cannot be understood, with the reason in a header.")

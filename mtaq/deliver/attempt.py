@@ -14,6 +14,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from mtaq.config import DeliverOptions, Security
+from mtaq.deliver.category import greylisted_from
 from mtaq.deliver.dispatch import Dispatcher, Reconsider
 from mtaq.deliver.egress import Sources, choose_sources
 from mtaq.deliver.ending import Ending, HostFailure
@@ -192,6 +193,7 @@ class Attempts:
             if pool is None:
                 raise HostFailure(_no_pool(message.pool))
         sources = choose_sources(message, self.options.smtp_default_ips, self._rng, pool=pool)
+        sources = sources.beginning_with(greylisted_from(message.properties.get("results") or ()))
         parked = trip.patience.parked
         return sources if parked is None else sources.beginning_with(parked.source)
 

@@ -196,7 +196,8 @@ class Connection:
                 return (failure.ending,) * len(transaction.forward_paths)
         objection = session.objection(transaction)
         if objection is not None:
-            return (answered("mailfrom", objection, self._peer()),) * len(transaction.forward_paths)
+            ending = replace(answered("mailfrom", objection, self._peer()), ours=True)
+            return (ending,) * len(transaction.forward_paths)
         self.messages += 1
         session.begin(transaction)
         network: Ending | None = None

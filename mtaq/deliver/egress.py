@@ -31,10 +31,15 @@ class Sources:
 
     def beginning_with(self, source: str | None) -> Sources:
         """Return the same with *source* first, if it is one of them: where it waited, its turn comes."""
-        if source is None or source not in self.wanted:
+        if source is None or source not in (*self.wanted, *self.fallback):
             return self
-        others = tuple(other for other in self.wanted if other != source)
-        return Sources((source, *others), self.fallback, self.must)
+        return Sources(_beginning_with(source, self.wanted), _beginning_with(source, self.fallback), self.must)
+
+
+def _beginning_with(source: str, sources: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    if source not in sources:
+        return sources
+    return (source, *(other for other in sources if other != source))
 
 
 def choose_sources(

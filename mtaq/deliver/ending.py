@@ -64,6 +64,8 @@ class Ending:
         next_source: Another source address of the message may do better.
         stale: A reused connection turned out to be of no use before anything was at risk.
         peer: ``None`` when nobody was reached.
+        ours: The reply is our own: we did not offer the peer what it said it would not take.
+        quiet: The sender is not to be told, because the message went by another way.
     """
 
     state: State
@@ -75,6 +77,13 @@ class Ending:
     next_source: bool = False
     stale: bool = False
     peer: PeerFacts | None = None
+    ours: bool = False
+    quiet: bool = False
+
+    @property
+    def replied(self) -> bool:
+        """Is the description what a peer said?"""
+        return self.code is not None and self.peer is not None and not self.ours
 
 
 def answered(state: State, reply: Reply, peer: PeerFacts | None = None, *, stale: bool = False) -> Ending:

@@ -21,6 +21,7 @@ from mtaq.model.message import OutboxMessage
 from mtaq.model.parcel import Consumed
 from mtaq.smtp.client_commands import Transaction
 from mtaq.smtp.data import normalise_line_ends
+from mtaq.smtp.dsn import RecipientDsn
 from mtaq.smtp.grammar import parse_mailbox
 
 #: AMQP header that says: this may be a copy of a message that was dealt with already. Set by whoever publishes again
@@ -80,13 +81,13 @@ def _check_writable(message: OutboxMessage) -> None:
 
 def check_queues(message: OutboxMessage, outbox: str) -> None:
     """
-    See to it that no result of *message* becomes an order.
+    See to it that no result of *message* becomes an order; a notice is one.
 
     Raises:
         BadMessage: One would.
     """
     for kind, name in message.queues.items():
-        if name is not None and (name == outbox or name.startswith(f"{outbox}.delay.")):
+        if name is not None and ((name == outbox and kind != "dsn") or name.startswith(f"{outbox}.delay.")):
             raise BadMessage(f"queues.{kind}: {name} is delivery's own queue")
 
 
@@ -122,6 +123,9 @@ def prepare(message: OutboxMessage, reverse_path: Address | None, forward_path: 
         body=message.body,
         smtputf8=message.smtputf8,
         requiretls=message.requiretls,
+        ret=message.dsn.ret,
+        envid=message.dsn.envid,
+        dsn=(RecipientDsn(message.dsn.notify, message.dsn.orcpt),),
     )
 
 

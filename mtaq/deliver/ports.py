@@ -209,6 +209,18 @@ class Claims(Protocol):
         """Did somebody remember that?"""
 
 
+class IdempotencyKeys(Protocol):
+    """Who came first with a key; for all processes of this host, and also after a crash."""
+
+    async def claim(self, key: bytes, owner: str, *, ttl_s: int) -> str:
+        """
+        Claim *key* for *owner* for so long, durably, unless it is claimed; return whose it is.
+
+        Raises:
+            BrokerUnavailable: It is not known.
+        """
+
+
 class Slots(Protocol):
     """A cap on connections, exact across the processes of an instance."""
 
@@ -419,6 +431,8 @@ class DeliveryNames:
         dead: What cannot be understood.
         results: Every final result.
         retry: A copy of each transient result.
+        dsn: Notices to senders.
+        server_id: First part of the ids of notices.
     """
 
     ehlo_name: Callable[[str | None], str]
@@ -429,3 +443,5 @@ class DeliveryNames:
     failure: str | None = None
     retry: str | None = None
     authserv_id: str | None = None
+    dsn: str | None = None
+    server_id: str = "mtaq"

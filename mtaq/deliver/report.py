@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
+from mtaq.deliver.category import concern
 from mtaq.deliver.ending import Ending
 from mtaq.deliver.parking import REASONS, NotYet
 from mtaq.model.message import OutboxMessage
@@ -18,6 +20,9 @@ _DELIVERED = ATTEMPTS.labels("delivered")
 _DEFERRED = ATTEMPTS.labels("deferred")
 _FAILED = ATTEMPTS.labels("failed")
 
+
+NOTICES = counter("mtaq_notices", "Notices to senders (RFC 3464).", ("kind",))
+_NOTICES = {kind: NOTICES.labels(kind) for kind in ("failure", "delay", "success")}
 
 PARKED = counter("mtaq_delivery_parked", "Messages sent back to wait, which is no attempt.", ("reason",))
 _PARKED = {reason: PARKED.labels(reason) for reason in REASONS}
@@ -59,6 +64,18 @@ class Reporter:
         self._told[about] = now + TELL_S
         return True
 
+    def returned(self, message: OutboxMessage, outcome: Outcome, notice: Mapping[str, Any]) -> None:
+        """Log and count that a notice about *message* was made."""
+        _NOTICES[notice["kind"]].inc()
+        self._events.message_returned(
+            message_id=message.message_id,
+            attempt=outcome.result.attempt,
+            reverse_path=message.envelope,
+            forward_path=message.recipient,
+            notice=notice["kind"],
+            queue=notice["queue"],
+        )
+
     def report(self, message: OutboxMessage, ending: Ending, outcome: Outcome, site: str) -> None:
         """Log and count *outcome* of an attempt at *site* (empty when it did not come so far)."""
         fields = _fields(message, ending, outcome, site)
@@ -90,6 +107,7 @@ def _fields(message: OutboxMessage, ending: Ending, outcome: Outcome, site: str)
         "reply_text": result.description,
         "state": result.state,
         "result": result.result,
+        "concerns": concern(ending),
         "size_bytes": len(message.content),
         "duration_ms": result.duration_ms,
     }

@@ -16,9 +16,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from mtaq.deliver.intake import REDELIVERED_HEADER
+from mtaq.deliver.notices import make_notice
 from mtaq.deliver.parking import Headers, carried_headers
 from mtaq.deliver.ports import Declare, DeliveryNames, Journal, Queues
 from mtaq.mime.extract import extracted
@@ -26,7 +28,7 @@ from mtaq.model.codec import change_outbox, encode_outbox, encode_result
 from mtaq.model.errors import BrokerError, BrokerUnavailable, TooLarge, UnconfirmedPublish
 from mtaq.model.message import OutboxMessage
 from mtaq.model.outcome import Deferred, Delivered, Outcome
-from mtaq.model.parcel import OUTBOX_TYPE, RESULT_TYPE, Consumed, Parcel
+from mtaq.model.parcel import DSN_TYPE, OUTBOX_TYPE, RESULT_TYPE, Consumed, Parcel
 from mtaq.model.times import format_time, parse_time
 from mtaq.telemetry.events import EventLog
 
@@ -50,13 +52,22 @@ class Work:
     message: OutboxMessage
 
 
-def make_entry(outcome: Outcome, seen_at: datetime, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def make_entry(
+    outcome: Outcome,
+    seen_at: datetime,
+    changes: Mapping[str, Any] | None = None,
+    notice: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return what the journal keeps of *outcome*: everything that its follow-ups are made of.
 
     Args:
         changes: Properties of the message that are different from now on (``change_outbox``).
+        notice: What its notice is made of (``deliver.notices``); ``None`` when there is none.
     """
     entry: dict[str, Any] = {"result": outcome.result.to_json(), "seen": format_time(seen_at)}
+    if notice:
+        entry["result"]["notice"] = notice["kind"]
+        entry["notice"] = dict(notice)
     if changes:
         entry["changes"] = dict(changes)
     if isinstance(outcome, Deferred):
@@ -88,30 +99,35 @@ class Results:
 
     async def record(self, work: Work, entry: Mapping[str, Any]) -> None:
         """Make *entry* safe; insists until the journal has it."""
-        settled = self._ends_here(_as_changed(work, entry).message, entry["outcome"])
+        settled = self._ends_here(_as_changed(work, entry).message, entry)
         await self._insist(lambda: self._journal.record(work.key, entry, settled=settled))
 
     async def follow_up(self, work: Work, entry: Mapping[str, Any]) -> None:
         """Do what follows from *entry*, which is in the journal, and ack."""
         work = _as_changed(work, entry)
-        if not self._ends_here(work.message, entry["outcome"]):
+        if not self._ends_here(work.message, entry):
             await self._publish_all(work, entry)
             self._journal.settle(work.key)
         work.consumed.ack()
 
-    def _ends_here(self, message: OutboxMessage, outcome: str) -> bool:
-        """Does nothing follow from *outcome*?"""
-        return outcome != "deferred" and not self._result_queues(message, outcome)
+    def _ends_here(self, message: OutboxMessage, entry: Mapping[str, Any]) -> bool:
+        """Does nothing follow from *entry*?"""
+        outcome = entry["outcome"]
+        return outcome != "deferred" and "notice" not in entry and not self._result_queues(message, outcome)
 
     async def _publish_all(self, work: Work, entry: Mapping[str, Any]) -> None:
         homeless = []
         if entry["outcome"] == "deferred":
             homeless.append(await self._publish_retry(work, entry))
+        if "notice" in entry:
+            homeless.append(await self._publish_notice(work, entry))
         queues = self._result_queues(work.message, entry["outcome"])
         if queues:
             parcel = _follow_up(work, _result_body(work.message, entry), RESULT_TYPE)
             for queue in queues:
-                homeless.append(await self._publish_result(work, entry, queue, parcel))
+                homeless.append(
+                    await self._publish_to(queue, parcel, work, entry, lambda: _short_result_body(work.message, entry))
+                )
         if any(homeless):
             await self._publish_as_it_came(work.consumed, "; ".join(filter(None, homeless)))
 
@@ -186,17 +202,34 @@ class Results:
             return await self._move_aside(work, parcel, f"deferred, but the queue refuses it: {error}")
         return None
 
-    async def _publish_result(self, work: Work, entry: Mapping[str, Any], queue: str, parcel: Parcel) -> str | None:
-        """Publish a result; return why, if it could not be put anywhere."""
+    async def _publish_notice(self, work: Work, entry: Mapping[str, Any]) -> str | None:
+        """Publish the notice to the sender; return why, if it could not be put anywhere."""
+        notice, queue = make_notice(work.message, entry), entry["notice"]["queue"]
+        # Done again after a crash it may be there twice, and says so: if delivery gets both, it knows the second one.
+        parcel = Parcel(
+            body=notice.body,
+            type=DSN_TYPE,
+            correlation_id=notice.message_id,
+            message_id=_derived_id(work.key, b"notice"),
+            headers={**_carried(work.consumed), REDELIVERED_HEADER: True},
+        )
+        short = partial(make_notice, work.message, entry, with_content=False)
+        return await self._publish_to(queue, parcel, work, entry, lambda: short().body)
+
+    async def _publish_to(
+        self, queue: str, parcel: Parcel, work: Work, entry: Mapping[str, Any], shorter: Callable[[], bytes]
+    ) -> str | None:
+        """Publish a result or a notice, *shorter* if it must be; return why, if it could not be put anywhere."""
         refusal = await self._offer(queue, parcel)
         if isinstance(refusal, TooLarge):
-            parcel = replace(parcel, body=_short_result_body(work.message, entry))
+            parcel = replace(parcel, body=shorter())
             refusal = await self._offer(queue, parcel)
         if refusal is not None and not isinstance(refusal, TooLarge) and self._declare is not None:
             refusal = await self._declare_and_offer(self._declare, queue, parcel)
         if refusal is None:
             return None
-        reason = f"{entry['outcome']}, but queue {queue} refuses the result: {refusal}"
+        what = "notice" if parcel.type == DSN_TYPE else "result"
+        reason = f"{entry['outcome']}, but queue {queue} refuses the {what}: {refusal}"
         return await self._move_aside(work, parcel, reason)
 
     async def _declare_and_offer(self, declare: Declare, queue: str, parcel: Parcel) -> BrokerError | None:

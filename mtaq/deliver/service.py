@@ -19,7 +19,9 @@ from mtaq.deliver.attempt import Attempted, Attempts, Patience
 from mtaq.deliver.classify import Attempt, judge
 from mtaq.deliver.dispatch import Dispatcher, Stopped
 from mtaq.deliver.ending import Ending
+from mtaq.deliver.idempotency import Idempotency, owner_headers
 from mtaq.deliver.intake import REDELIVERED_HEADER, check_queues, key_of, must_ask_journal, understand
+from mtaq.deliver.notices import Life, Notices
 from mtaq.deliver.offline import OfflineAddresses
 from mtaq.deliver.opening import Opener
 from mtaq.deliver.orders import Orders
@@ -31,6 +33,7 @@ from mtaq.deliver.ports import (
     Control,
     Declare,
     DeliveryNames,
+    IdempotencyKeys,
     Journal,
     Meters,
     Queues,
@@ -97,6 +100,7 @@ class DeliveryService:
         rng: random.Random,
         declare: Declare | None = None,
         inquire: Callable[[], Ask] | None = None,
+        keys: IdempotencyKeys | None = None,
         tls: TlsPolicies | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -107,6 +111,7 @@ class DeliveryService:
             control: What operators change at run time.
             prefetch: Messages in hand at once (``rabbitmq-qos``).
             declare: Creates queues that messages name; ``None`` when ``rabbitmq-declare`` is off.
+            keys: Who came first with which ``idempotency-key``; ``None`` where none counts.
             inquire: Gives DNS to verify one chain of seals with; ``None`` when none is verified here.
             clock: Time of day, timezone-aware.
             tls: ``None`` where nobody's policies count.
@@ -160,6 +165,8 @@ class DeliveryService:
         self._results = Results(
             names, queues=queues, journal=journal, declare=declare, events=events, clock=clock, sleep=sleep
         )
+        self._notices = Notices(options, names)
+        self._idempotency = None if keys is None else Idempotency(keys, wait=self._wait_for_disk)
         self._reporter = Reporter(events, now=self._loop.time)
         self._consumer: Consumer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -176,6 +183,7 @@ class DeliveryService:
         self._opener.options = options
         self._dispatcher.options = options
         self._attempts.options = options
+        self._notices.options = options
 
     async def stop(self, grace_s: float = 30.0) -> None:
         """Take nothing more, give back what was not begun, let the rest finish for *grace_s* seconds, give it back."""
@@ -292,12 +300,14 @@ class DeliveryService:
             assert turn.until is not None, "park always says until when"
             await self._results.park(work, turn.until)
             return
-        await self._wait_for_journal()
+        while self._journal.state is BrokerState.DOWN:
+            # Nothing is begun whose outcome could not be noted: sent again after a restart, it would be sent twice.
+            await self._wait_for_disk()
         started = self._loop.time()
         attempted = Attempted(_EXPIRED, "", work.message)
         if turn.action == "attempt":
             try:
-                attempted = await self._attempted(work.message, turn, parked, started)
+                attempted = await self._attempted(work, turn, parked, started)
             except NotYet as why:
                 await self._parked(work, why, turn, parked)
                 return
@@ -309,16 +319,22 @@ class DeliveryService:
         left = turn.expires_at - now
         until = turn.expires_at if why.wait_s >= left.total_seconds() else now + timedelta(seconds=why.wait_s)
         self._reporter.parked(work.message, why, until)
-        await self._results.park(work, until, parked_headers(why, until, turn.seen_at, before))
+        headers = parked_headers(why, until, turn.seen_at, before)
+        headers |= owner_headers(work.consumed, work.key, work.message)
+        await self._results.park(work, until, headers)
 
-    async def _wait_for_journal(self) -> None:
-        """Begin nothing whose outcome could not be noted: sent again after a restart, it would be sent twice."""
-        while self._journal.state is BrokerState.DOWN:
-            if self._stopping:
-                raise Stopped
-            await self._sleep(JOURNAL_POLL_S)
+    async def _wait_for_disk(self) -> None:
+        if self._stopping:
+            raise Stopped
+        await self._sleep(JOURNAL_POLL_S)
 
-    async def _attempted(self, message: OutboxMessage, turn: Turn, parked: Parked | None, started: float) -> Attempted:
+    async def _attempted(self, work: Work, turn: Turn, parked: Parked | None, started: float) -> Attempted:
+        message = work.message
+        if self._idempotency is not None:
+            ttl_s = self._options.idempotency_ttl
+            repeated = await self._idempotency.objection(work.consumed, work.key, message, ttl_s=ttl_s)
+            if repeated is not None:
+                return Attempted(repeated, "", message)
         deadline = started + self._options.delivery_attempt_timeout
         patience = Patience(deadline=deadline, expires_at=turn.expires_at, parked=parked)
         try:
@@ -341,9 +357,13 @@ class DeliveryService:
         if isinstance(outcome, Deferred) and attempted.delay_s is not None:
             asked = min(now + timedelta(seconds=attempted.delay_s), turn.expires_at)
             outcome = replace(outcome, next_attempt_at=asked)
-        entry = make_entry(outcome, turn.seen_at, self._changes(work, attempted))
+        life = Life(turn.seen_at, turn.expires_at)
+        notice = self._notices.due(outcome, ending, work.message, life, work.key)
+        entry = make_entry(outcome, turn.seen_at, self._changes(work, attempted), notice)
         await self._results.record(work, entry)  # before anything else: whoever dies now must not send it again
         self._reporter.report(work.message, ending, outcome, attempted.site)
+        if notice is not None:
+            self._reporter.returned(work.message, outcome, notice)
         await self._results.follow_up(work, entry)
 
     def _changes(self, work: Work, attempted: Attempted) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ import orjson
 
 from mtaq.model.address import Address, address_text
 from mtaq.model.dkim_property import decode_dkim, without_keys
+from mtaq.model.dsn import NOTHING_ASKED, DsnRequest, parse_dsn
 from mtaq.model.errors import BadMessage
 from mtaq.model.identity import recipient_id
 from mtaq.model.message import (
@@ -38,6 +39,8 @@ CONTENT_PROPERTIES = ("mime", "mime-base64")
 _BODIES: tuple[str, ...] = get_args(Body)
 _SECURITIES: tuple[str, ...] = get_args(Security)
 
+#: Longest ``idempotency-key``, in characters.
+MAX_IDEMPOTENCY_KEY = 1000
 #: Longest user name and password for a smarthost, in characters.
 MAX_CREDENTIAL = 512
 #: What a result shows in the place of a password.
@@ -302,6 +305,8 @@ def _outbox_message(properties: dict[str, Any], content: bytes) -> OutboxMessage
         queues=_queues(properties),
         header_edits=_typed(properties, "headers", dict, None),
         dkim=decode_dkim(properties),
+        dsn=_dsn(properties),
+        idempotency_key=_idempotency_key(properties),
     )
 
 
@@ -436,10 +441,27 @@ def _credential(named: Mapping[str, Any], name: str) -> str | None:
 _is_host = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,253}[A-Za-z0-9_.])?").fullmatch
 
 
+def _dsn(properties: Mapping[str, Any]) -> DsnRequest:
+    asked = _typed(properties, "dsn", dict, None)
+    if not asked:
+        return NOTHING_ASKED
+    try:
+        return parse_dsn(asked)
+    except ValueError as error:
+        raise BadMessage(f"dsn.{error}") from error
+
+
+def _idempotency_key(properties: Mapping[str, Any]) -> str | None:
+    key: str | None = _typed(properties, "idempotency-key", str, None)
+    if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
+        raise BadMessage(f"idempotency-key: 1 to {MAX_IDEMPOTENCY_KEY} characters are expected")
+    return key
+
+
 def _queues(properties: Mapping[str, Any]) -> dict[str, str | None]:
     overrides = _typed(properties, "queues", dict, {})
     chosen: dict[str, str | None] = {}
-    for name in ("results", "success", "failure", "retry"):
+    for name in ("results", "success", "failure", "retry", "dsn"):
         if name not in overrides:
             continue
         value = overrides[name]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mtaq.model.address import Address
 from mtaq.model.dkim_property import DkimRequest
+from mtaq.model.dsn import NOTHING_ASKED, DsnRequest
 
 Body = Literal["7bit", "8bitmime", "binarymime"]
 Security = Literal["optional", "opportunistic", "required", "verified"]
@@ -168,6 +169,8 @@ class OutboxMessage:
         requiretls: It may only go by TLS, to servers that promise the same (RFC 8689).
         header_edits: ``headers``: the edits to make before sending.
         dkim: Signatures that it asks for.
+        dsn: What the sender wants to be told (RFC 3461).
+        idempotency_key: Another message with the same one is not sent; ``None`` for none.
     """
 
     properties: Mapping[str, Any] = field(repr=False)
@@ -195,3 +198,5 @@ class OutboxMessage:
     queues: Mapping[str, str | None] = field(default_factory=dict)
     header_edits: Mapping[str, Any] | None = None
     dkim: tuple[DkimRequest, ...] = ()
+    dsn: DsnRequest = NOTHING_ASKED
+    idempotency_key: str | None = None

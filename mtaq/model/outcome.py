@@ -41,6 +41,7 @@ class Result:
         duration_ms: From the start of the attempt to its outcome.
         dsn: Whether the peer announced DSN.
         category: Why it failed, in one word.
+        notice: What notice was made for the sender because of it: ``failure``, ``delay``, ``success``.
     """
 
     attempt: int
@@ -63,6 +64,7 @@ class Result:
     duration_ms: int | None = None
     dsn: bool | None = None
     category: str | None = None
+    notice: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the properties as ``spec/messages`` names them."""
@@ -87,6 +89,7 @@ class Result:
             "duration": self.duration_ms,
             "dsn": self.dsn,
             "category": self.category,
+            "notice": self.notice,
         }
         return {name: value for name, value in item.items() if value is not None}
 

@@ -15,6 +15,7 @@ INBOX_TYPE = "mtaq.inbox.v1"
 OUTBOX_TYPE = "mtaq.outbox.v1"
 RESULT_TYPE = "mtaq.result.v1"
 REPORT_TYPE = "mtaq.report.v1"
+DSN_TYPE = "mtaq.dsn.v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

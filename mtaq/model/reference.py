@@ -40,7 +40,7 @@ Readers ignore what they do not know: properties may be added, and those that ar
 | `message_id` | a UUID of its own for every publish; one that is repeated after a crash keeps it |
 | `correlation_id` | the `message-id` of the JSON |
 | `timestamp` | when it was published |
-| `type` | `mtaq.inbox.v1`, `mtaq.report.v1`, `mtaq.outbox.v1` or `mtaq.result.v1` |
+| `type` | `mtaq.inbox.v1`, `mtaq.report.v1`, `mtaq.outbox.v1`, `mtaq.dsn.v1` or `mtaq.result.v1` |
 | `app_id` | `mtaq` |
 | `priority` | that of the message, of its result and of a retry |
 | header `traceparent` | of a result and of a retry, that of the message, when it had one |

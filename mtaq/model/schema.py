@@ -43,6 +43,9 @@ CATEGORIES = (
 )  # fmt: skip
 """The words for why an attempt did not succeed; ``deliver.classify`` chooses."""
 
+NOTICES = ("failure", "delay", "success")
+"""The kinds of notices (RFC 3461 §4.1)."""
+
 ATTEMPT: tuple[Property, ...] = (
     Property("attempt", {"type": "integer", "minimum": 1}, "Number of the attempt.", True),
     Property("time", TIME, "When the outcome was known, UTC.", True),
@@ -90,6 +93,7 @@ ATTEMPT: tuple[Property, ...] = (
     Property("duration", COUNT, "Milliseconds from the start of the attempt to its outcome."),
     Property("dsn", YES_NO, "Whether the peer announced DSN."),
     Property("category", words(CATEGORIES), "Why it did not succeed, in one word."),
+    Property("notice", words(NOTICES), "What notice its sender was sent because of it."),
 )
 """One item of ``results``."""
 
@@ -98,6 +102,7 @@ _QUEUES = (
     Property("success", QUEUE, "Instead of `rabbitmq-success`."),
     Property("failure", QUEUE, "Instead of `rabbitmq-failure`."),
     Property("retry", QUEUE, "Instead of `rabbitmq-retry`."),
+    Property("dsn", QUEUE, "Instead of `rabbitmq-dsn`; the one that may be the outbox."),
 )
 
 _HEADER_EDITS = (
@@ -147,7 +152,7 @@ _ORDERS = (
     Property(
         "queues",
         OBJECT,
-        "Where results go: a queue's name, or `null` for nowhere; never the outbox.",
+        "Where results and notices go: a queue's name, or `null` for nowhere; results never to the outbox.",
         properties=_QUEUES,
     ),
     Property("headers", OBJECT, "Edits of the header section, made before sending.", properties=_HEADER_EDITS),
@@ -156,6 +161,11 @@ _ORDERS = (
     Property("smtputf8", YES_NO, "Whether the message needs SMTPUTF8."),
     Property("requiretls", YES_NO, "Whether it may go by TLS alone, to hosts that promise the same (RFC 8689)."),
     Property("dsn", OBJECT, "What the sender wants to be told (RFC 3461); kept, and in every result.", properties=DSN),
+    Property(
+        "idempotency-key",
+        {"type": "string", "minLength": 1, "maxLength": 1000},
+        "Another message with the same key and recipient is not sent for `idempotency-ttl`.",
+    ),
 )
 
 _CARRIED = (

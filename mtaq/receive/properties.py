@@ -310,6 +310,7 @@ FIELDS: Mapping[str, _Row] = {
     ),
     "maxattempts": _Row(("maxattempts",), _plain(integer(0, 1_000_000)), "a whole number from 0 to 1000000"),
     "retries": _Row(("retries",), _plain(_retries), f"up to {MOST_FIELDS} seconds, separated by commas"),
+    "idempotency-key": _Row(("idempotency-key",), _some(1000), "1 to 1000 characters"),
     "inlinecss": _Row(("inlinecss",), _plain(boolean), _YES_NO),
     "keepmime": _Row(("keepmime",), _plain(boolean), _YES_NO),
     "priority": _Row(("priority",), _plain(integer(0, 255)), "a whole number from 0 to 255"),

@@ -1,6 +1,7 @@
 """What a server announced, and what it can therefore be told: the words of MAIL and RCPT.
 
-SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689). Content is
+SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689), DSN (RFC 3461:
+what the sender asked for is passed on as it was asked, and nothing is asked in the sender's place). Content is
 never converted here: to a server without 8BITMIME it goes unchanged, as the whole field does; without SMTPUTF8 domains
 become A-labels, and what has no such form is an ``objection``. Pure; the order of things is
 ``mtaq.smtp.client_session``'s.
@@ -17,7 +18,10 @@ from mtaq.model.address import Address
 from mtaq.model.errors import LocalProtocolError
 from mtaq.model.message import Body
 from mtaq.model.reply import Reply, reply
+from mtaq.smtp.dsn import RecipientDsn, encode_orcpt, encode_xtext
 from mtaq.smtp.grammar import a_label_domain
+
+_NOTHING_ASKED = RecipientDsn()
 
 #: RFC 4954 §4: with AUTH in front of it a command line still has 512 octets at most.
 MAX_INITIAL_RESPONSE = 500
@@ -36,6 +40,9 @@ class Transaction:
         requiretls: It may only go to servers that promise TLS on the rest of its way (RFC 8689).
         variant_for: Makes the transaction that a server gets, such as a signed one; ``None`` when that is this one.
         extra_bytes: How many more octets that has, about.
+        ret: RET, or ``None`` when the sender asked nothing; so the next two.
+        envid: ENVID, decoded.
+        dsn: NOTIFY and ORCPT of each forward-path; may be shorter than those.
     """
 
     reverse_path: Address | None
@@ -48,6 +55,9 @@ class Transaction:
         default=None, repr=False, compare=False
     )
     extra_bytes: int = 0
+    ret: str | None = None
+    envid: str | None = None
+    dsn: tuple[RecipientDsn, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -144,8 +154,18 @@ def goes_in_chunks(transaction: Transaction, peer: PeerExtensions) -> bool:
 def envelope_commands(transaction: Transaction, peer: PeerExtensions) -> tuple[bytes, Iterator[bytes]]:
     """Return MAIL and the RCPTs for *transaction*, to which there is no ``objection``."""
     utf8 = peer.smtputf8 and _needs_smtputf8(transaction)
-    recipients = (b"RCPT TO:<%b>\r\n" % _wire(path, utf8) for path in transaction.forward_paths)
+    asked = iter(transaction.dsn if peer.dsn else ())
+    recipients = (
+        b"RCPT TO:<%b>%b\r\n" % (_wire(path, utf8), _rcpt_dsn(next(asked, _NOTHING_ASKED)))
+        for path in transaction.forward_paths
+    )
     return _mail_command(transaction, peer, utf8), recipients
+
+
+def _rcpt_dsn(dsn: RecipientDsn) -> bytes:
+    """RFC 3461 §5.2.1: what was asked is passed on."""
+    notify = b"" if dsn.notify is None else b" NOTIFY=%b" % ",".join(dsn.notify).encode("ascii")
+    return notify + (b"" if dsn.orcpt is None else b" ORCPT=%b" % encode_orcpt(dsn.orcpt))
 
 
 def _mail_command(transaction: Transaction, peer: PeerExtensions, utf8: bool) -> bytes:
@@ -161,6 +181,10 @@ def _mail_command(transaction: Transaction, peer: PeerExtensions, utf8: bool) ->
         parts.append(b" SMTPUTF8")
     if transaction.requiretls:
         parts.append(b" REQUIRETLS")
+    if peer.dsn and transaction.ret is not None:
+        parts.append(b" RET=%b" % transaction.ret.encode("ascii"))
+    if peer.dsn and transaction.envid is not None:
+        parts.append(b" ENVID=%b" % encode_xtext(transaction.envid))
     parts.append(b"\r\n")
     return b"".join(parts)
 

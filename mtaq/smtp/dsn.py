@@ -1,7 +1,8 @@
 """What MAIL and RCPT say of notices: xtext, RET, ENVID, NOTIFY, ORCPT (RFC 3461 §4, RFC 6533 §3).
 
-Values are returned decoded, and hold nothing that could break a line of a notice or a log. Where the limits of length
-leave it open they count what was decoded. What does not fit raises ``ValueError``.
+What is parsed is returned decoded, and holds nothing that could break a line of a notice or a log. Where the limits of
+length leave it open they count what was decoded. What does not fit raises ``ValueError``. What is encoded was checked
+before.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from typing import NamedTuple
 ENVID_MAX = 100
 #: RFC 3461 §4.2.
 ORCPT_MAX = 500
+
+#: What stands for itself in xtext (RFC 3461 §4), and in an address of type utf-8 (RFC 6533 §3: QCHAR).
+_NOT_XCHAR = re.compile(r"[^!-*,-<>-~]")
+_NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 _NOTIFY_ON = frozenset((b"SUCCESS", b"FAILURE", b"DELAY"))
 
@@ -48,6 +53,20 @@ def decode_xtext(text: bytes) -> bytes:
     if not _is_xtext(text):
         raise ValueError("not xtext")
     return _hex_octets.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), text)
+
+
+def encode_xtext(text: str) -> bytes:
+    """Return printable ASCII as xtext."""
+    return _NOT_XCHAR.sub(lambda match: f"+{ord(match[0]):02X}", text).encode("ascii")
+
+
+def encode_orcpt(text: str) -> bytes:
+    """Return ORCPT, type and address, for the wire; in ASCII whatever the address is (RFC 6533 §3)."""
+    kind, _, address = text.partition(";")
+    if kind.lower() == "utf-8":
+        plain = _NOT_QCHAR.sub(lambda match: f"\\x{{{ord(match[0]):X}}}", address)
+        return f"{kind};{plain}".encode("ascii")
+    return kind.encode("ascii") + b";" + encode_xtext(address)
 
 
 def parse_ret(value: bytes | None) -> str:

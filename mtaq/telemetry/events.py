@@ -132,6 +132,10 @@ class EventLog:
         """A message was given up for good."""
         self._emit(words.DELIVERY_FAILED, fields)
 
+    def message_returned(self, **fields: Unpack[Fields]) -> None:
+        """A notice about a message was made for its sender."""
+        self._emit(words.MESSAGE_RETURNED, fields)
+
     def delivery_duplicate(self, **fields: Unpack[Fields]) -> None:
         """A redelivered message was recognised as already done."""
         self._emit(words.DELIVERY_DUPLICATE, fields)

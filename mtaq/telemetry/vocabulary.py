@@ -25,6 +25,7 @@ class Fields(TypedDict, total=False):
     broker: str | None
     changed: str | None
     check: str | None
+    concerns: str | None
     connections: int | None
     dkim: str | None
     dmarc: str | None
@@ -49,6 +50,7 @@ class Fields(TypedDict, total=False):
     mx_host: str | None
     needs_restart: str | None
     network: str | None
+    notice: str | None
     next_attempt_at: datetime | None
     outcome: str | None
     pattern: str | None
@@ -105,7 +107,7 @@ _REPLY = "reply_code enhanced_code reply_text"
 _CHECKS = "spf dkim dmarc arc iprev spam"
 _DELIVERY = (
     "message_id attempt reverse_path forward_path site mx_host remote_ip egress_source tls_version "
-    f"{_REPLY} state result outcome size_bytes duration_ms"
+    f"{_REPLY} state result concerns outcome size_bytes duration_ms"
 )
 
 SESSION_OPENED = Event("session.opened", DEBUG, "A client connected and was greeted.", _SESSION)
@@ -182,6 +184,12 @@ DELIVERY_DEFERRED = Event(
     "delivery.deferred", INFO, "An attempt failed for now; another follows.", f"{_DELIVERY} next_attempt_at reason"
 )
 DELIVERY_FAILED = Event("delivery.failed", INFO, "A message was given up for good.", f"{_DELIVERY} reason")
+MESSAGE_RETURNED = Event(
+    "message.returned",
+    INFO,
+    "A notice about a message was made for its sender.",
+    "message_id attempt reverse_path forward_path notice queue",
+)
 DELIVERY_DUPLICATE = Event(
     "delivery.duplicate",
     WARNING,
@@ -327,6 +335,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "broker": "which broker, without its password",
     "check": "which check",
     "changed": "keys whose new value is in effect",
+    "concerns": "whom a failure is about: message, recipient, host, site, or here",
     "dkim": "words of `checks` for the signatures, each once",
     "dmarc": "word of `checks` for the policy of the author's domain",
     "domain": "the domain that it is about",
@@ -350,6 +359,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "needs_restart": "keys whose new value waits for a restart",
     "network": "addresses that may not connect, in CIDR notation",
     "next_attempt_at": "when it is tried again",
+    "notice": "failure, delay or success",
     "outcome": "delivered, deferred or failed",
     "pattern": "which entry of the runtime state",
     "peer_ip": "the client's address",

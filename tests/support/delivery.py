@@ -389,6 +389,7 @@ class World:
     control: Any = None
     resolver: Any = None
     tls: Any = None
+    keys: Any = None
     queues: Any = None
     clock: Any = None
     sleep: Callable[[float], Awaitable[None]] | None = None
@@ -420,6 +421,7 @@ class World:
             meters=self.meters or fake_meters(),
             control=self.control,
             declare=self.queues.declare if self.declare else None,
+            keys=self.keys,
             tls=self.tls,
             surroundings=self.surroundings,
             events=EventLog(self.lines, node="test", clock=self.clock, level="debug"),

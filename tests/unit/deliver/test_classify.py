@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from mtaq.deliver.classify import Attempt, category, judge
+from mtaq.deliver.classify import Attempt, judge
 from mtaq.deliver.ending import Ending, PeerFacts, answered
 from mtaq.model.message import OutboxMessage
 from mtaq.model.outcome import Deferred, Delivered, Failed
@@ -83,51 +83,3 @@ def test_the_result_has_what_is_known():
     assert (result.attempt, result.duration_ms, result.mta, result.messages) == (4, 5, "mx.test", 3)
     assert len(result.description or "") == 1000
     assert result.category is None
-
-
-CATEGORIES = [
-    (550, "5.1.1", "no such user here", "bad-mailbox"),
-    (550, None, "User unknown", "bad-mailbox"),
-    (550, "5.1.1", "", "bad-mailbox"),
-    (550, "5.1.10", "", "bad-domain"),
-    (550, "5.1.2", "", "bad-domain"),
-    (552, "5.2.2", "", "quota"),
-    (452, "4.2.2", "over quota", "quota"),
-    (450, "4.7.1", "Greylisted, try again in 300 seconds", "greylist"),
-    (451, "4.7.1", "Graylisting in action", "greylist"),
-    (421, "4.7.0", "too many connections from your IP", "rate"),
-    (554, "5.7.1", "listed at zen.spamhaus.org", "reputation"),
-    (550, "5.7.1", "message looks like spam", "spam"),
-    (552, "5.3.4", "", "content"),
-    (554, "5.6.1", "", "content"),
-    (550, "5.7.1", "not allowed", "policy"),
-    (530, "5.7.0", "authentication required", "policy"),
-    (535, "5.7.8", "", "auth"),
-    (454, "4.7.4", "", "tls"),
-    (451, "4.4.2", "", "network"),
-    (451, "4.3.0", "disk", "other"),
-    (550, None, "no", "other"),
-]
-
-
-@pytest.mark.parametrize(("code", "status", "text", "expected"), CATEGORIES)
-def test_refusals_have_one_word(code, status, text, expected):
-    """From the text where it says something, else from the enhanced status code."""
-    assert category(refusal("rcptto", code, status, text)) == expected
-
-
-@pytest.mark.parametrize(
-    ("state", "result", "expected"),
-    [
-        ("dns", "timeout", "network"),
-        ("dns", "error", "bad-domain"),
-        ("connect", "timeout", "network"),
-        ("message", "lost", "network"),
-        ("starttls", "error", "tls"),
-        ("process", "invalid", "bad-mailbox"),
-        ("process", "timeout", "other"),
-    ],
-)
-def test_what_nobody_said_has_a_word_as_well(state, result, expected):
-    """From where it happened."""
-    assert category(Ending(state=state, result=result, description="")) == expected

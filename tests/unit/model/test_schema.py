@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from mtaq.deliver import classify
+from mtaq.deliver import category
 from mtaq.mime.extract import extracted
 from mtaq.model.address import Address
 from mtaq.model.codec import (
@@ -96,7 +96,8 @@ FULL_OUTBOX: dict[str, Any] = {
     "priority": 3,
     "smarthost": {"hostname": "relay.example.net", "port": 2525},
     "security": "required",
-    "queues": {"results": "mine", "success": None},
+    "queues": {"results": "mine", "success": None, "dsn": "outbox"},
+    "idempotency-key": "invoice 4711",
     "headers": {"remove": "X-A", "replace": {"X-B": "b"}, "prepend": {"X-C": ["c", "d"]}, "append": {"X-E": "e"}},
     "keepmime": True,
     "body": "8bitmime",
@@ -166,8 +167,8 @@ def test_result_table_lists_everything_that_delivery_writes() -> None:
 
 def test_categories_are_those_that_delivery_chooses_from() -> None:
     """The table names every word that the classification has a rule for."""
-    chosen = {word for word, _ in (*classify._TEXTS, *classify._STATUSES)}
-    assert chosen | {"network", "tls", "other"} == set(CATEGORIES)
+    chosen = {word for word, _ in (*category._BEFORE, *category._AFTER, *category._STATUSES)}
+    assert chosen | {"other"} == set(CATEGORIES)
 
 
 def test_results_keep_what_delivery_does_not_act_upon() -> None:

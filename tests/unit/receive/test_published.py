@@ -29,6 +29,7 @@ ORDERS = {
     "priority": "9", "security": "required", "results-queue": "a", "success-queue": "b", "failure-queue": "c",
     "retry-queue": "d", "dsn-queue": "e", "smarthost-hostname": "relay.example.net", "smarthost-port": "2525",
     "dsn-notify": "SUCCESS,DELAY", "dsn-ret": "HDRS", "dsn-orcpt": "rfc822;x@example.com", "dsn-envid": "q-1",
+    "idempotency-key": "invoice 4711",
     "order-id": "A-1001",
 }  # fmt: skip
 

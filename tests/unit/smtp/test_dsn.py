@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtaq.smtp.dsn import decode_xtext, parse_envid, parse_notify, parse_orcpt, parse_ret
+from mtaq.smtp.dsn import (
+    decode_xtext,
+    encode_orcpt,
+    encode_xtext,
+    parse_envid,
+    parse_notify,
+    parse_orcpt,
+    parse_ret,
+)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +124,18 @@ def test_what_is_taken_is_printable(value: bytes) -> None:
     for parse in (parse_orcpt, parse_envid):
         with contextlib.suppress(ValueError):
             assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in parse(value))
+
+
+@pytest.mark.parametrize("text", ["rfc822;Bob+Box=1@example.com", "utf-8;jörg+x\\y@bücher.example", "x400;/a b/"])
+def test_what_is_encoded_is_decoded_to_the_same(text: str) -> None:
+    """And is ASCII that fits into a command."""
+    wire = encode_orcpt(text)
+    assert wire.isascii() and b" " not in wire
+    assert parse_orcpt(wire) == text
+
+
+def test_xtext_of_all_printable_ascii() -> None:
+    """Blank, plus and equals sign are written in hexadecimal (RFC 3461 §4)."""
+    text = "".join(map(chr, range(32, 127)))
+    assert decode_xtext(encode_xtext(text)) == text.encode()
+    assert encode_xtext(" +=") == b"+20+2B+3D"
