@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtaq.assembly.parts import GRACE_S, Names, hear_of_changes, host_ips, resolver_for, slots_for, state_for, utc_now
 from mtaq.assembly.queues import SETTLE_S, broker_for, connected, is_embedded
+from mtaq.assembly.tls import TlsParts
 from mtaq.broker.claims import Claims
 from mtaq.broker.idempotency import IdempotencyKeys
 from mtaq.broker.journal import Journal
@@ -73,6 +74,8 @@ class Delivery:
         self._slots = slots_for(settings, "out")
         self._meters = _Tables(Path(settings.process.run_directory), processes=settings.process.smtp_threads)
         self._service: DeliveryService | None = None
+        self._number = number
+        self._tls: TlsParts | None = None
 
     @property
     def broker_state(self) -> BrokerState:
@@ -97,6 +100,14 @@ class Delivery:
         if settings.reception.smtp_hostname is None:
             await self._names.find([*host_ips(), *settings.deliver.smtp_default_ips], resolver)
         queues = settings.queues
+        tls = TlsParts(
+            settings,
+            resolver=resolver,
+            queues=self._broker,
+            events=self._events,
+            hostname=self._ehlo_name(None),
+            number=self._number,
+        )
         service = DeliveryService(
             settings.deliver,
             DeliveryNames(
@@ -107,9 +118,9 @@ class Delivery:
                 success=queues.rabbitmq_success,
                 failure=queues.rabbitmq_failure,
                 retry=queues.rabbitmq_retry,
+                authserv_id=settings.reception.smtp_authserv_id or settings.reception.smtp_hostname,
                 dsn=queues.rabbitmq_dsn,
                 server_id=settings.process.server_id,
-                authserv_id=settings.reception.smtp_authserv_id or settings.reception.smtp_hostname,
             ),
             queues=self._broker,
             resolver=resolver,
@@ -129,23 +140,29 @@ class Delivery:
                 unverified=client_context(verified=False),
                 verified=client_context(verified=True),
             ),
+            tls=tls.policies,
             declare=self._declare if queues.rabbitmq_declare else None,
-            keys=self._keys,
             inquire=partial(resolver.inquiry, timeout_s=CHAIN_TIMEOUT_S),
+            keys=self._keys,
         )
+        await tls.start()
         service.start()
-        self._service = service
+        self._service, self._tls = service, tls
 
     def reload(self, settings: Settings) -> None:
         """Use what of *settings* can change while running, for new attempts."""
         self._settings = settings
         if self._service is not None:
             self._service.reload(settings.deliver)
+        if self._tls is not None:
+            self._tls.reload(settings)
 
     async def stop(self) -> None:
         """Finish the attempts under way, give the rest back, then go."""
         if self._service is not None:
             await self._service.stop(GRACE_S)
+        if self._tls is not None:
+            await self._tls.stop()
         await self._state.stop()
         await self._broker.close()
         await self._journal.close()

@@ -69,6 +69,7 @@ def topology(settings: Settings) -> list[QueueSpec]:
         queues.rabbitmq_success,
         queues.rabbitmq_failure,
         queues.rabbitmq_retry,
+        queues.rabbitmq_tls_reports,
         queues.rabbitmq_dsn,
     ):
         if name:

@@ -1,7 +1,7 @@
 """The option table, and what is made of it: settings, example file, reference."""
 
 from mtaq.config.addresses import HostPort
-from mtaq.config.delivery import DeliverOptions, DnsOptions, Security
+from mtaq.config.delivery import DeliverOptions, DnsOptions, Security, TlsPolicyName
 from mtaq.config.errors import ConfigErrors
 from mtaq.config.loading import DEFAULT_PATH, check_merged, load
 from mtaq.config.process import LogFormat, LogLevel, LogOptions, ProcessOptions
@@ -35,6 +35,7 @@ __all__ = [
     "Security",
     "Settings",
     "Strictness",
+    "TlsPolicyName",
     "changed_keys",
     "check_merged",
     "load",

@@ -155,6 +155,14 @@ def check_smarthost(draft: Draft, findings: Findings) -> None:
         draft.blame(findings, "there is no smarthost to log in at; expected smarthost as well", "smarthost-username")
 
 
+def check_dane(draft: Draft, findings: Findings) -> None:
+    """DANE rests on DNSSEC, which a resolver that is trusted has to prove."""
+    entry, settings = draft.entries.get("delivery-tls-policies"), draft.settings
+    if entry is not None and "dane" in settings.deliver.delivery_tls_policies and not settings.dns.dns_trust_ad:
+        problem = "no answer of DNS counts as proved, so dane does nothing; expected dns-trust-ad: true as well"
+        findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
+
+
 def check_attempt_timeout(draft: Draft, findings: Findings) -> None:
     """RabbitMQ closes the channel of who holds a message for 30 minutes, as it is installed."""
     entry = draft.entries.get("delivery-attempt-timeout")
@@ -163,7 +171,7 @@ def check_attempt_timeout(draft: Draft, findings: Findings) -> None:
         findings.warn(problem, source=entry.source, line=entry.line, key=entry.name)
 
 
-_MAY_BE_OUTBOX = ("rabbitmq-inbox", "rabbitmq-local", "rabbitmq-dsn")
+_MAY_BE_OUTBOX = ("rabbitmq-inbox", "rabbitmq-local", "rabbitmq-dsn", "rabbitmq-tls-reports")
 _NEVER_OUTBOX = (
     "rabbitmq-reports", "rabbitmq-refused", "rabbitmq-results", "rabbitmq-success", "rabbitmq-failure",
     "rabbitmq-retry", "rabbitmq-dead",
@@ -201,5 +209,6 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Draft, Findings], None]], ...] = 
     (("rabbitmq-type", "rabbitmq-durable"), check_queue_type),
     (("smarthost", "smarthost-username", "smarthost-password"), check_smarthost),
     (("delivery-attempt-timeout",), check_attempt_timeout),
+    (("delivery-tls-policies", "dns-trust-ad"), check_dane),
 )
 """The keys a check needs, and the check."""

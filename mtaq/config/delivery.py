@@ -23,11 +23,19 @@ from mtaq.config.values import (
     seconds,
     seconds_list,
     seconds_or_zero,
+    split,
 )
 from mtaq.model.dsn import Ret, parse_notify_words
 
 Security = Literal["optional", "opportunistic", "required", "verified"]
 _security: Callable[[str], Security] = choice("optional", "opportunistic", "required", "verified")
+TlsPolicyName = Literal["dane", "mta-sts"]
+_tls_policy: Callable[[str], TlsPolicyName] = choice("dane", "mta-sts")
+
+
+def _tls_policies(text: str) -> tuple[TlsPolicyName, ...]:
+    """Words separated by `,`, each once."""
+    return tuple(dict.fromkeys(map(_tls_policy, split(text, ","))))
 
 
 # One option is one paragraph here; the formatter would give every argument a line. option() stands for a field.
@@ -68,6 +76,14 @@ class DeliverOptions:
         doc="`optional` does without STARTTLS. `opportunistic` uses it where it is offered, without verifying; "
             "a broken handshake is retried in plain text. `required` never sends in plain text. "
             "`verified` also checks the certificate against the name of the host.")
+    delivery_tls_policies: tuple[TlsPolicyName, ...] = option(
+        _tls_policies, "dane,mta-sts", unit="words, `,`", reload=True, rfc="RFC 7672, RFC 8461", example="mta-sts",
+        doc="Policies of recipients' domains that may demand more than `delivery-security`, unless that is `optional`: "
+            "`dane`, which takes `dns-trust-ad` as well, and `mta-sts`. Empty: nobody's.")
+    tls_report_from: str | None = option(
+        optional(lambda text: str(mailbox(text))), "", words="postmaster at our name", reload=True,
+        rfc="RFC 8460 §5.3", example="tls-reports@example.com",
+        doc="Address in the `From:` of reports on TLS, and for questions about them; its domain should sign with DKIM.")
     max_delivertime: int = option(
         seconds, "86400", unit="seconds", reload=True, aliases=("max-deliver-time",), rfc="RFC 5321 §4.5.4.1",
         doc="Time from the first pick-up until a message is given up.")

@@ -63,6 +63,10 @@ class QueueOptions:
     rabbitmq_dsn: str | None = option(
         optional(queue_name), "", words="none are made", example="outbox", rfc="RFC 3464",
         doc="Queue where notices to senders go, as messages to deliver; the outbox's name has them sent.")
+    rabbitmq_tls_reports: str | None = option(
+        optional(queue_name), "", words="none are made", example="outbox", rfc="RFC 8460",
+        doc="Queue where each day's reports on TLS go, for the owners of domains who want them, as messages to "
+            "deliver; the outbox's name has them sent.")
     rabbitmq_dead: str = option(
         queue_name, "dead",
         doc="Queue for outbox messages that cannot be understood, with the reason in a header.")

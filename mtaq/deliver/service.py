@@ -183,6 +183,7 @@ class DeliveryService:
         self._opener.options = options
         self._dispatcher.options = options
         self._attempts.options = options
+        self._tls.policies = options.delivery_tls_policies
         self._notices.options = options
 
     async def stop(self, grace_s: float = 30.0) -> None:
@@ -259,7 +260,11 @@ class DeliveryService:
             work = Work(consumed, key, self._read(consumed))
             if must_ask_journal(consumed, attempts=work.message.attempts, contested=contested):
                 known = await self._results.look_up(key)
+                if consumed.redelivered:
+                    sending = known is None and self._claims.was_sending(key)
+                    self._reporter.redelivered(work.message, known=known is not None, sending=sending)
                 if known is not None:
+                    self._claims.note_sent(key)
                     await self._again(work, *known)
                     return
             await self._scheduled(work)
@@ -336,7 +341,12 @@ class DeliveryService:
             if repeated is not None:
                 return Attempted(repeated, "", message)
         deadline = started + self._options.delivery_attempt_timeout
-        patience = Patience(deadline=deadline, expires_at=turn.expires_at, parked=parked)
+        patience = Patience(
+            deadline=deadline,
+            expires_at=turn.expires_at,
+            parked=parked,
+            on_content=lambda: self._claims.note_sending(work.key),
+        )
         try:
             return await self._attempts.make(message, patience)
         except (BadMessage, NotYet, Stopped):
@@ -361,6 +371,7 @@ class DeliveryService:
         notice = self._notices.due(outcome, ending, work.message, life, work.key)
         entry = make_entry(outcome, turn.seen_at, self._changes(work, attempted), notice)
         await self._results.record(work, entry)  # before anything else: whoever dies now must not send it again
+        self._claims.note_sent(work.key)
         self._reporter.report(work.message, ending, outcome, attempted.site)
         if notice is not None:
             self._reporter.returned(work.message, outcome, notice)

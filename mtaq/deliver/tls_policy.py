@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from mtaq.config import Security
+from mtaq.config import Security, TlsPolicyName
 from mtaq.deliver import dane
 from mtaq.deliver.certificate import presented_chain
 from mtaq.deliver.dane import Tlsa
@@ -35,8 +35,6 @@ from mtaq.smtp.grammar import a_label_domain
 
 TlsWord = Literal["none", "opportunistic", "required", "verified", "dane", "mta-sts"]
 """``tls-policy`` in results."""
-
-TlsPolicyName = Literal["dane", "mta-sts"]
 
 #: Domains that one session is counted for.
 MAX_DOMAINS = 1_000
@@ -153,6 +151,7 @@ class TlsPolicies:
 
     Args:
         names: DNS; ``None`` without policies.
+        trusts_dnssec: Does it say what is proved? Else there is no DANE, and nothing is asked for it.
         sts: ``None`` without MTA-STS.
         tell: Called with a domain (A-labels) and each session that a message to it has seen first.
         clock: Time of day, for certificates.
@@ -166,6 +165,7 @@ class TlsPolicies:
         policies: tuple[TlsPolicyName, ...] = (),
         *,
         names: ProvedNames | None = None,
+        trusts_dnssec: bool = False,
         sts: StsPolicies | None = None,
         tell: Callable[[str, TlsSession], None] | None = None,
         clock: Callable[[], datetime],
@@ -173,6 +173,7 @@ class TlsPolicies:
         self.policies = policies
         self.clock = clock
         self._names = names
+        self._trusts_dnssec = trusts_dnssec
         self._sts = sts
         self._tell = tell
 
@@ -195,7 +196,7 @@ class TlsPolicies:
         sts = None
         if "mta-sts" in self.policies and self._sts is not None and not route.named:
             sts = await self._sts.find(a_label_domain(domain))
-        is_dane = proved and "dane" in self.policies
+        is_dane = proved and self._trusts_dnssec and "dane" in self.policies
         return Demand(
             security=security,
             dane=is_dane,

@@ -34,7 +34,7 @@ from mtaq.model.parcel import OUTBOX_TYPE, Parcel
 from mtaq.reports.tlsrpt_compose import PolicyCount, Submitter, compose_mail, compose_report, destinations
 from mtaq.telemetry.events import EventLog
 
-#: How often what was counted is written, and whether a day's reports are due is looked at.
+#: How often ``work`` is called.
 FLUSH_S = 300.0
 #: The others have written what they counted by then; and RFC 8460 §4.1 wants reports spread over some hours.
 FIRST_AFTER_S, LAST_AFTER_S = 900.0, 4 * 3600.0
@@ -92,15 +92,8 @@ class TlsReports:
         self._clock = clock
         self._after_s = rng.uniform(FIRST_AFTER_S, LAST_AFTER_S)
 
-    async def run(self) -> None:
-        """Work until cancelled."""
-        await self.tally.load()
-        while True:
-            await asyncio.sleep(FLUSH_S)
-            await self.work()
-
     async def work(self) -> None:
-        """Write what was counted, and publish what is due. Never fails; what cannot be done is done the next time."""
+        """Write what was counted, and publish what is due. What cannot be done now is done the next time."""
         try:
             await self.tally.flush()
             await self._publish_due()

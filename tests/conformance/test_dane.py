@@ -48,7 +48,7 @@ async def test_case_in_delivery(case: dict[str, Any]) -> None:
             names = CachingResolver(
                 ResolverOptions(nameservers=(dns.address,), hosts=Path("/nonexistent"), trust_ad=True)
             )
-            tls_policies = TlsPolicies(("dane",), names=names, clock=Clock())
+            tls_policies = TlsPolicies(("dane",), names=names, trusts_dnssec=True, clock=Clock())
             async with World(options=options(delivery_port=mx.port), resolver=names, tls=tls_policies) as world:
                 await world.deliver(outbox_json("bob@domain.example"))
                 queue = {"deliver": "success", "defer": "retry"}[case["expect"]]

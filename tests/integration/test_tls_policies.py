@@ -187,6 +187,7 @@ async def sender(unbound: Unbound, folder: Path, *, trust_ad: bool = True, **cha
         tls = TlsPolicies(
             ("dane", "mta-sts"),
             names=names,
+            trusts_dnssec=trust_ad,
             sts=sts,
             tell=lambda domain, session: told.append((domain, session)),
             clock=clock,

@@ -279,3 +279,12 @@ def test_results_that_are_never_written():
         "command line: smtp-received-spf: not written on port 25; expected smtp-auth-results, and spf in smtp-check",
     )
     assert loaded("smtp-check=spf", "smtp-auth-results=local", "smtp-received-spf=true").warnings == ()
+
+
+def test_dane_without_dnssec():
+    """Who asks for DANE is told that it takes a resolver that is believed; as the default it is just not there."""
+    [warning] = loaded("delivery-tls-policies=dane").warnings
+    assert "expected dns-trust-ad: true as well" in warning
+    assert loaded("delivery-tls-policies=dane", "dns-trust-ad=true").warnings == ()
+    assert loaded("delivery-tls-policies=mta-sts").warnings == ()
+    assert loaded().warnings == ()
