@@ -286,9 +286,10 @@ def _by_sts(policy: StsPolicy, terms: Terms, target: Target) -> Terms:
     judged = Judged("sts", policy.lines, policy.mx)
     check = Check(server_name=target.host, by_authorities=True, by_alternative_name=True)
     if policy.names(target.host):
-        weaker = () if policy.mode == "enforce" else terms.checks
-        clear = terms.clear and policy.mode != "enforce"
-        return replace(terms, word="mta-sts", checks=(check, *weaker), clear=clear, judged=judged)
+        if policy.mode == "enforce":
+            return replace(terms, word="mta-sts", checks=(check,), clear=False, judged=judged)
+        checks = terms.checks if any(each.verifies for each in terms.checks) else (check, *terms.checks)
+        return replace(terms, word="mta-sts", checks=checks, judged=judged)
     flaw = Objection("validation-failure", f"the MTA-STS policy of the domain does not name {target.host}")
     if policy.mode == "enforce":
         raise Refused(_refused(target, flaw.text, final=terms.final), "mta-sts", judged, flaw)
