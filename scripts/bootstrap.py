@@ -39,6 +39,7 @@ PROGRAMS = {
     "unbound": "/usr/sbin/unbound",
     "spamd": "/usr/sbin/spamd",
     "rspamd": "/usr/bin/rspamd",
+    "opendkim": "/usr/sbin/opendkim",
 }
 
 
