@@ -123,7 +123,8 @@ def category(ending: Ending) -> str | None:
     if ending.state == "suppression":
         return "policy"
     if ending.state == "process" and ending.result == "invalid":
-        return "other" if ending.quiet else "bad-mailbox"
+        is_about_address = ending.status is None or ending.status.startswith("5.1.")
+        return "bad-mailbox" if is_about_address and not ending.quiet else "other"
     if ending.code is None:
         return "network" if ending.state not in ("process", "rewrite", "bind") else "other"
     if ending.state == "process" and ending.result == "timeout":

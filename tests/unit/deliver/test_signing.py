@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mtaq.deliver import signing as stage
+from mtaq.deliver.category import category
 from mtaq.deliver.ending import HostFailure
 from mtaq.deliver.intake import paths_of, prepare
 from mtaq.deliver.signing import KeyRing, Signing
@@ -213,6 +214,7 @@ async def test_a_message_that_cannot_be_signed_fails(asked: Any, description: st
     """For good, with the property's name and without a word of the key."""
     ending = await failure(World(), outbox(dkim=asked))
     assert (ending.state, ending.result, ending.final, ending.description) == ("process", "invalid", True, description)
+    assert category(ending) == "other"  # the mailbox is none the worse
 
 
 async def test_a_message_without_from_fails() -> None:
