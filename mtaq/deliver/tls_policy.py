@@ -269,7 +269,7 @@ def _beside_dane(demand: Demand, target: Target) -> Terms:
     policy = demand.sts
     if demand.requiretls and not (demand.proved or (policy is not None and policy.names(target.host))):
         text = f"REQUIRETLS: neither DNSSEC nor MTA-STS says that {target.host} is a mail host of the domain"
-        raise HostFailure(_refused(target, text, final=True))
+        raise HostFailure(_refused(target, text, "verified", final=True))
     terms = _by_level(demand, target)
     return terms if policy is None else _by_sts(policy, terms, target)
 
@@ -292,12 +292,12 @@ def _by_sts(policy: StsPolicy, terms: Terms, target: Target) -> Terms:
         return replace(terms, word="mta-sts", checks=checks, judged=judged)
     flaw = Objection("validation-failure", f"the MTA-STS policy of the domain does not name {target.host}")
     if policy.mode == "enforce":
-        raise Refused(_refused(target, flaw.text, final=terms.final), "mta-sts", judged, flaw)
+        raise Refused(_refused(target, flaw.text, "mta-sts", final=terms.final), "mta-sts", judged, flaw)
     return replace(terms, word="mta-sts", judged=judged, flaw=flaw)
 
 
-def _refused(target: Target, text: str, *, final: bool) -> Ending:
-    peer = PeerFacts(host=target.host, destination=target.address)
+def _refused(target: Target, text: str, word: TlsWord, *, final: bool) -> Ending:
+    peer = PeerFacts(host=target.host, destination=target.address, tls_policy=word)
     code, status = (550, "5.7.10") if final else (None, "4.7.5")
     return Ending(state="starttls", result="error", code=code, status=status, description=text, final=final, peer=peer)
 

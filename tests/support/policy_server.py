@@ -23,12 +23,19 @@ class PolicyServer:
         names: SNI of each connection.
     """
 
-    def __init__(self, authority: trustme.CA, *names: str, ip: str = "127.0.0.1", response: bytes | None = b"") -> None:
+    def __init__(
+        self,
+        authority: trustme.CA,
+        *names: str,
+        ip: str = "127.0.0.1",
+        port: int = 0,
+        response: bytes | None = b"",
+    ) -> None:
         self.response = response
         self.requests: list[tuple[str, str]] = []
         self.names: list[str | None] = []
         self.ip = ip
-        self.port = 0
+        self.port = port
         self.gate = asyncio.Event()
         self.gate.set()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -38,7 +45,7 @@ class PolicyServer:
         authority.configure_trust(self._trusting)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.ip, 0, ssl=self._context)
+        self._server = await asyncio.start_server(self._serve, self.ip, self.port, ssl=self._context)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
