@@ -10,6 +10,7 @@ final only with REQUIRETLS (RFC 8689 §4.2.1).
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ from mtaq.smtp.grammar import a_label_domain
 TlsWord = Literal["none", "opportunistic", "required", "verified", "dane", "mta-sts"]
 """``tls-policy`` in results."""
 
+#: How long a message waits for the records of all hosts, before the first is tried.
+LOOK_AHEAD_S = 10.0
 #: Domains that one session is counted for.
 MAX_DOMAINS = 1_000
 
@@ -223,14 +226,14 @@ class TlsPolicies:
 
     async def _further_names(self, domain: str, route: Route, names: ProvedNames) -> tuple[str, ...]:
         """RFC 7672 §3.2.2: the certificates of some hosts name the domain; then connections belong to it alone."""
-        for host in route.hosts:
-            try:
-                published = await find_tlsa(host.name, host.port or route.port, names.ask)
-            except ResolverTimeout:
-                continue
-            if published is not None and any(each.usage == dane.DANE_TA for each in published.records):
-                return (a_label_domain(domain),)
-        return ()
+        look_ups = [find_tlsa(host.name, host.port or route.port, names.ask) for host in route.hosts]
+        try:
+            async with asyncio.timeout(LOOK_AHEAD_S):
+                published = await asyncio.gather(*look_ups, return_exceptions=True)
+        except TimeoutError:
+            return ()
+        records = [record for each in published if isinstance(each, Published) for record in each.records]
+        return (a_label_domain(domain),) if any(record.usage == dane.DANE_TA for record in records) else ()
 
     async def terms(self, demand: Demand, target: Target) -> Terms:
         """
