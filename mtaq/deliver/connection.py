@@ -191,7 +191,7 @@ class Connection:
         session = self._session
         if transaction.variant_for is not None:
             try:
-                transaction = await transaction.variant_for(session.extensions)
+                transaction = await transaction.variant_for(transaction, session.extensions)
             except HostFailure as failure:
                 return (failure.ending,) * len(transaction.forward_paths)
         objection = session.objection(transaction)

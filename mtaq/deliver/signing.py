@@ -12,8 +12,6 @@ domain From claims, it goes without, and the log says so. Keys are in no error, 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,6 +19,7 @@ from typing import Any
 
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.ports import Control, DeliveryNames
+from mtaq.deliver.signing_keys import KeyRing
 from mtaq.mailauth.arc import check_arc
 from mtaq.mailauth.arc_chain import find_chain, has_sets, highest_instance
 from mtaq.mailauth.arc_seal import ChainVerdict, NotSealed, seal
@@ -29,7 +28,7 @@ from mtaq.mailauth.asking import answered
 from mtaq.mailauth.dkim_canonical import parse_canonicalization
 from mtaq.mailauth.dkim_message import SignedMessage, is_large
 from mtaq.mailauth.dkim_sign import OVERSIGNED, CannotSign, Signer, signature_fields, signing_name
-from mtaq.mailauth.dkim_sign_key import SigningKey, UnusableKey, load_key
+from mtaq.mailauth.dkim_sign_key import UnusableKey
 from mtaq.mailauth.from_field import authors
 from mtaq.mime.downconvert import CannotConvert, with_crlf_header, without_binary
 from mtaq.model.control import DkimKey
@@ -41,49 +40,12 @@ from mtaq.smtp.data import normalise_line_ends
 from mtaq.smtp.grammar import parse_domain
 from mtaq.telemetry.events import EventLog
 
-#: Keys that are kept, and keys that are read at a time: reading one takes 35 ms and more.
-MOST_KEYS = 512
-READ_AT_ONCE = 2
 #: More signatures than this are left to a thread: each takes 0.3 ms.
 QUICK_SIGNATURES = 3
 #: What one signature adds to a message at most, as far as rates are concerned.
 SIGNATURE_BYTES = 1_500
 
 _VERDICTS: dict[str, ChainVerdict] = {"none": "none", "pass": "pass", "fail": "fail"}
-
-
-class KeyRing:
-    """Private keys, each read once for all messages that need it; the last ones that were used are kept."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[bytes, asyncio.Task[SigningKey | UnusableKey]] = OrderedDict()
-        self._turns = asyncio.Semaphore(READ_AT_ONCE)
-
-    async def key(self, pem: str) -> SigningKey:
-        """
-        Return the key in *pem*.
-
-        Raises:
-            UnusableKey: It is none for DKIM.
-        """
-        name = hashlib.sha256(pem.encode("utf-8", "replace")).digest()
-        reading = self._known.get(name)
-        if reading is None or (reading.done() and (reading.cancelled() or reading.exception() is not None)):
-            reading = self._known[name] = asyncio.ensure_future(self._read(pem))
-        self._known.move_to_end(name)
-        if len(self._known) > MOST_KEYS:
-            self._known.popitem(last=False)
-        key = await asyncio.shield(reading)
-        if isinstance(key, UnusableKey):
-            raise UnusableKey(str(key))
-        return key
-
-    async def _read(self, pem: str) -> SigningKey | UnusableKey:
-        async with self._turns:
-            try:
-                return await asyncio.to_thread(load_key, pem)
-            except UnusableKey as error:
-                return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +172,7 @@ class Signing:
         )
         return replace(
             transaction,
-            variant_for=lambda peer: plan.variant(transaction, peer),
+            variant_for=plan.variant,
             extra_bytes=_extra_bytes(plan, transaction),
         )
 

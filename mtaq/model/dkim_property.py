@@ -15,10 +15,10 @@ from typing import Any, Literal, get_args
 from mtaq.model.errors import BadMessage
 from mtaq.model.times import parse_time
 
-Protocol = Literal["dkim", "arc"]
+SigningProtocol = Literal["dkim", "arc"]
 Canonicalizations = Literal["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"]
 
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+PROTOCOLS: tuple[str, ...] = get_args(SigningProtocol)
 CANONICALIZATIONS: tuple[str, ...] = get_args(Canonicalizations)
 #: More signatures of one message are not made, and not looked at by anybody.
 MAX_REQUESTS = 8
@@ -58,7 +58,7 @@ class DkimRequest:
     expires_at: datetime | None = None
     lifetime: timedelta | None = None
     canonicalization: Canonicalizations = "relaxed/relaxed"
-    protocols: tuple[Protocol, ...] = ("dkim",)
+    protocols: tuple[SigningProtocol, ...] = ("dkim",)
 
 
 def decode_dkim(properties: Mapping[str, Any]) -> tuple[DkimRequest, ...]:
@@ -150,7 +150,7 @@ def _canonicalization(value: Any, where: str) -> Canonicalizations:
     return known
 
 
-def _protocols(value: Any, where: str) -> tuple[Protocol, ...]:
+def _protocols(value: Any, where: str) -> tuple[SigningProtocol, ...]:
     if value is None:
         return ("dkim",)
     if not isinstance(value, list) or not value or not all(word in PROTOCOLS for word in value):

@@ -38,7 +38,7 @@ class Transaction:
         body: Declared body type, or ``None``: then the content itself says whether it is 8-bit.
         smtputf8: It was submitted with SMTPUTF8.
         requiretls: It may only go to servers that promise TLS on the rest of its way (RFC 8689).
-        variant_for: Makes the transaction that a server gets, such as a signed one; ``None`` when that is this one.
+        variant_for: Makes of this the transaction that a server gets, a signed one; ``None`` when that is this one.
         extra_bytes: How many more octets that has, about.
         ret: RET, or ``None`` when the sender asked nothing; so the next two.
         envid: ENVID, decoded.
@@ -51,7 +51,7 @@ class Transaction:
     body: Body | None = None
     smtputf8: bool = False
     requiretls: bool = False
-    variant_for: Callable[[PeerExtensions], Awaitable[Transaction]] | None = field(
+    variant_for: Callable[[Transaction, PeerExtensions], Awaitable[Transaction]] | None = field(
         default=None, repr=False, compare=False
     )
     extra_bytes: int = 0

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from mtaq.deliver import signing as stage
+from mtaq.deliver import signing_keys
 from mtaq.deliver.category import category
 from mtaq.deliver.ending import HostFailure
 from mtaq.deliver.intake import paths_of, prepare
-from mtaq.deliver.signing import KeyRing, Signing
+from mtaq.deliver.signing import Signing
+from mtaq.deliver.signing_keys import KeyRing
 from mtaq.mailauth.arc import check_arc
 from mtaq.mailauth.arc_chain import find_chain
 from mtaq.mailauth.arc_seal import seal
@@ -89,7 +90,7 @@ class World:
     async def sent(self, message: OutboxMessage, peer: PeerExtensions = PLAIN) -> Transaction:
         transaction = await self.plan(message)
         assert transaction.variant_for is not None
-        return await transaction.variant_for(peer)
+        return await transaction.variant_for(transaction, peer)
 
     @property
     def unsigned(self) -> list[str]:
@@ -143,7 +144,7 @@ async def test_keys_of_the_operator(author: str, expected: list[str]) -> None:
     transaction = await World(*keys).plan(outbox(mime=CONTENT.replace("Ada <ada@example.com>", author)))
     if expected:
         assert transaction.variant_for is not None
-        transaction = await transaction.variant_for(PLAIN)
+        transaction = await transaction.variant_for(transaction, PLAIN)
     assert sorted(signers(transaction.content)) == sorted(expected)
 
 
@@ -399,7 +400,7 @@ async def test_sizes_for_rates() -> None:
     world = World()
     transaction = await world.plan(outbox(dkim=[ED, ARC]))
     assert transaction.variant_for is not None
-    made = await transaction.variant_for(PLAIN)
+    made = await transaction.variant_for(transaction, PLAIN)
     assert made.size_bytes <= transaction.size_bytes <= made.size_bytes + 5_000
     assert made.size_bytes == len(made.content)
 
@@ -420,13 +421,13 @@ async def test_large_content_is_left_to_a_thread() -> None:
 async def test_a_key_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many messages need it at the same time; and one that cannot be used is not read again either."""
     read: list[str] = []
-    load = stage.load_key
+    load = signing_keys.load_key
 
     def counted(pem: str) -> Any:
         read.append(pem)
         return load(pem)
 
-    monkeypatch.setattr(stage, "load_key", counted)
+    monkeypatch.setattr(signing_keys, "load_key", counted)
     keys = KeyRing()
     one, *others = await asyncio.gather(*(keys.key(ed25519_pem()) for _ in range(20)))
     assert all(other is one for other in others)
@@ -438,7 +439,7 @@ async def test_a_key_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_keys_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that was used longest ago goes first."""
-    monkeypatch.setattr(stage, "MOST_KEYS", 2)
+    monkeypatch.setattr(signing_keys, "MOST_KEYS", 2)
     keys = KeyRing()
     first = await keys.key(ed25519_pem())
     for pem in ("a", "b"):
