@@ -51,11 +51,13 @@ class Patience:
         deadline: The loop's time at which the attempt must have ended.
         expires_at: When the message is given up.
         parked: ``None`` when it was not parked.
+        on_content: Called before the first octet of its content goes out.
     """
 
     deadline: float
     expires_at: datetime
     parked: Parked | None = None
+    on_content: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ class Attempts:
                 self._check_pause(Way(domain=recipient.domain), sender, rewritten)
                 route = await self._router.route(recipient.domain, rewritten.smarthost)
                 site = route.site
-                transaction = await self._signing.plan(rewritten, prepare(rewritten, sender, recipient))
+                plain = replace(prepare(rewritten, sender, recipient), on_content=patience.on_content)
+                transaction = await self._signing.plan(rewritten, plain)
                 security = demanded_security(rewritten, route, self.options)
                 tls = await self._tls.demand(transaction, route, security)
                 return await self._carried(_Trip(rewritten, transaction, route, tls, patience))

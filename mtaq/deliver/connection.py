@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -61,6 +62,7 @@ class Connection:
         self._timeouts = timeouts
         self._facts = facts._replace(source=stream.local_ip, destination=stream.remote_ip)
         self._sent = 0
+        self._on_content: Callable[[], None] | None = None
         self._broken = False
         self._now = asyncio.get_running_loop().time
 
@@ -199,6 +201,7 @@ class Connection:
             ending = replace(answered("mailfrom", objection, self._peer()), ours=True)
             return (ending,) * len(transaction.forward_paths)
         self.messages += 1
+        self._on_content = transaction.on_content
         session.begin(transaction)
         network: Ending | None = None
         try:
@@ -234,6 +237,9 @@ class Connection:
         session = self._session
         while True:
             if data := session.data_to_send():
+                if session.content_bytes_sent and self._on_content is not None:
+                    self._on_content()
+                    self._on_content = None
                 self._write(data)
                 if session.sending_content:
                     await self._send_content(deadline)

@@ -208,6 +208,15 @@ class Claims(Protocol):
     def expects_twin(self, key: bytes) -> bool:
         """Did somebody remember that?"""
 
+    def note_sending(self, key: bytes) -> None:
+        """Note that content is going out whose outcome is not in the journal yet."""
+
+    def note_sent(self, key: bytes) -> None:
+        """It is in the journal now."""
+
+    def was_sending(self, key: bytes) -> bool:
+        """Was it going out when somebody died? Not known after a loss of power."""
+
 
 class IdempotencyKeys(Protocol):
     """Who came first with a key; for all processes of this host, and also after a crash."""

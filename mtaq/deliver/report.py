@@ -21,6 +21,12 @@ _DEFERRED = ATTEMPTS.labels("deferred")
 _FAILED = ATTEMPTS.labels("failed")
 
 
+REDELIVERED = counter(
+    "mtaq_delivery_redelivered", "Messages that the broker handed out again, by what is known of the first time.",
+    ("outcome",),
+)  # fmt: skip
+_REDELIVERED = {outcome: REDELIVERED.labels(outcome) for outcome in ("known", "not-sent", "unknown")}
+
 NOTICES = counter("mtaq_notices", "Notices to senders (RFC 3464).", ("kind",))
 _NOTICES = {kind: NOTICES.labels(kind) for kind in ("failure", "delay", "success")}
 
@@ -63,6 +69,17 @@ class Reporter:
             self._told.clear()
         self._told[about] = now + TELL_S
         return True
+
+    def redelivered(self, message: OutboxMessage, *, known: bool, sending: bool) -> None:
+        """Count that the broker handed out *message* again, and log it if that may cause a second mail."""
+        _REDELIVERED["known" if known else "unknown" if sending else "not-sent"].inc()
+        if sending:
+            self._events.delivery_uncertain(
+                message_id=message.message_id,
+                attempt=message.attempts + 1,
+                reverse_path=message.envelope,
+                forward_path=message.recipient,
+            )
 
     def returned(self, message: OutboxMessage, outcome: Outcome, notice: Mapping[str, Any]) -> None:
         """Log and count that a notice about *message* was made."""

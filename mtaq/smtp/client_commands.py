@@ -40,6 +40,7 @@ class Transaction:
         requiretls: It may only go to servers that promise TLS on the rest of its way (RFC 8689).
         variant_for: Makes of this the transaction that a server gets, a signed one; ``None`` when that is this one.
         extra_bytes: How many more octets that has, about.
+        on_content: Called before the first octet of the content goes out.
         ret: RET, or ``None`` when the sender asked nothing; so the next two.
         envid: ENVID, decoded.
         dsn: NOTIFY and ORCPT of each forward-path; may be shorter than those.
@@ -55,6 +56,7 @@ class Transaction:
         default=None, repr=False, compare=False
     )
     extra_bytes: int = 0
+    on_content: Callable[[], None] | None = field(default=None, repr=False, compare=False)
     ret: str | None = None
     envid: str | None = None
     dsn: tuple[RecipientDsn, ...] = ()

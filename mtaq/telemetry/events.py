@@ -140,6 +140,10 @@ class EventLog:
         """A redelivered message was recognised as already done."""
         self._emit(words.DELIVERY_DUPLICATE, fields)
 
+    def delivery_uncertain(self, **fields: Unpack[Fields]) -> None:
+        """A message is sent again, and may have arrived before."""
+        self._emit(words.DELIVERY_UNCERTAIN, fields)
+
     def delivery_fallback(self, **fields: Unpack[Fields]) -> None:
         """A mapped local address cannot be bound; the default addresses are used."""
         self._emit(words.DELIVERY_FALLBACK, fields)

@@ -196,6 +196,12 @@ DELIVERY_DUPLICATE = Event(
     "The broker handed out a message again whose outcome was already in the journal; it was not sent again.",
     "message_id attempt reverse_path forward_path outcome",
 )
+DELIVERY_UNCERTAIN = Event(
+    "delivery.uncertain",
+    WARNING,
+    "A message is sent again whose content was going out when a process died; it may have arrived before.",
+    "message_id attempt reverse_path forward_path",
+)
 DELIVERY_FALLBACK = Event(
     "delivery.fallback",
     WARNING,

@@ -3,7 +3,7 @@
 A load with a ledger sends through a whole relay to a sink while the broker, the receiving processes or the delivering
 processes are killed with -9. Afterwards every promised message must be at the sink. A duplicate is allowed only where
 ``spec``'s order of safety has a gap that cannot be closed: a delivering process was killed after it sent the final dot
-and before it had noted the answer. Each duplicate must be one of those, and all are counted and printed.
+and before it had noted the answer. Each duplicate must be one of those and named in the log, and all are printed.
 
 Three kills each by default, twenty with ``./scripts/test --long``.
 """
@@ -128,6 +128,8 @@ def check(path: Trial, ledger: Ledger) -> None:
         )
         print(f"  {recipient} at {times}; delivery was killed between: {explained}")
         assert explained, f"{recipient} arrived {len(times)} times and delivery was not killed between: {times}"
+    named = {line["forward_path"] for line in path.relay.events("delivery.uncertain")}
+    assert twice.keys() <= named, f"not named in the log: {twice.keys() - named}"
 
 
 async def load_while(path: Trial, disturb: list[str]) -> Ledger:

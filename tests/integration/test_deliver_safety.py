@@ -14,6 +14,7 @@ import pytest
 
 from mtaq.broker.claims import Claims
 from mtaq.broker.journal import Journal
+from mtaq.deliver.report import REDELIVERED
 from mtaq.model.errors import BrokerUnavailable, NoSuchDomain, ResolverTimeout, TopologyMismatch
 from mtaq.model.parcel import BrokerState
 from mtaq.model.times import format_time
@@ -541,6 +542,32 @@ async def test_a_bug_in_the_results_gives_the_message_back():
         assert await world.deliver(outbox_json()) == "requeue"
         assert world.slept == [30.0]
         assert world.claims.held == set()
+
+
+@pytest.mark.parametrize(("stage", "outcome"), [("RCPT", "not-sent"), ("content", "unknown")])
+async def test_what_may_have_been_sent_is_told_from_what_was_not(stage: str, outcome: str):
+    """Killed before the content nothing is in doubt; killed behind it a second mail is possible, logged and counted."""
+    count = REDELIVERED.labels(outcome)
+    before = count._value.get()
+    async with relay(Script(stall=frozenset({stage})), Script()) as (dying, mx):
+        dying.queues.hand_out(outbox_json(), message_id="m1")
+        await mx.wait_for(lambda: mx.mail if stage == "content" else mx.dialogs and mx.dialogs[0][-1][:4] == "RCPT")
+        async with World(options=dying.options) as world:
+            world.resolver.add("example.com", (10, "mx.example.com", mx.ip))
+            world.claims.sending |= dying.claims.sending
+            assert await world.deliver(outbox_json(), message_id="m1", redelivered=True) == "ack"
+            assert len(world.lines.of("delivery.uncertain")) == (outcome == "unknown")
+            assert world.claims.sending == set()
+    assert count._value.get() - before == 1
+
+
+async def test_what_the_journal_knows_is_not_uncertain():
+    """Killed between the journal and anything else."""
+    async with relay() as (world, mx):
+        await world.deliver(outbox_json(), message_id="m1")
+        world.claims.sending |= set(world.journal.entries)
+        await world.deliver(outbox_json(), message_id="m1", redelivered=True)
+        assert (len(mx.mail), world.lines.of("delivery.uncertain"), world.claims.sending) == (1, [], set())
 
 
 # Where results go.

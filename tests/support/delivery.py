@@ -229,6 +229,7 @@ class FakeClaims:
     def __init__(self) -> None:
         self.held: set[bytes] = set()
         self.twins: set[bytes] = set()
+        self.sending: set[bytes] = set()
 
     def take(self, key: bytes) -> bool:
         """Claim."""
@@ -248,6 +249,18 @@ class FakeClaims:
     def expects_twin(self, key: bytes) -> bool:
         """Look up."""
         return key in self.twins
+
+    def note_sending(self, key: bytes) -> None:
+        """Remember."""
+        self.sending.add(key)
+
+    def note_sent(self, key: bytes) -> None:
+        """Forget."""
+        self.sending.discard(key)
+
+    def was_sending(self, key: bytes) -> bool:
+        """Look up."""
+        return key in self.sending
 
 
 class FakeSlots:

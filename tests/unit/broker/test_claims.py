@@ -112,3 +112,14 @@ def test_a_table_with_too_many_marks_is_begun_anew(claims: Claims, monkeypatch: 
         claims.expect_twin(key)
         claims.expect_twin(key)
     assert [claims.expects_twin(key) for key in keys] == [False, False, False, True]
+
+
+def test_what_is_going_out_is_seen_by_others_and_after_a_crash(tmp_path: Path) -> None:
+    """Until its outcome is noted."""
+    claims, other = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
+    claims.note_sending(ONE)
+    claims.close()
+    assert (other.was_sending(ONE), other.was_sending(OTHER)) == (True, False)
+    other.note_sent(ONE)
+    assert not Claims(tmp_path / "claims").was_sending(ONE)
+    other.close()
