@@ -1,13 +1,14 @@
 """Who goes first, over which connection? Ready queues, and the connections that work them off.
 
-There is one ready queue for each (site, source, demand of TLS, login) and the limits that hold there; its connections
-take the next job when they are done with one. Connections are opened while jobs wait: one at first, then as many at a
-time as are open already, up to the cap, which holds over all processes of the instance. They are closed when idle, used
-up, or when another queue under the same cap has none, or another process too few. When no connection can be opened and
-none is open, everything that waits in that queue ends the same way: a dead host costs one time-out, not one for each
-message. Each connection has a slot of the instance from before it is opened until it is closed; without one it waits,
-and mail that got no connection in its time goes back to the outbox as it was. What must not go yet, or does not fit,
-is sent away (``NotYet``) and is no attempt. Surprises end the job they meet with that exception, never the dispatcher.
+There is one ready queue for each (site and order of its hosts, source, demand of TLS, login) and the limits that hold
+there; its connections take the next job when they are done with one. Connections are opened while jobs wait: one at
+first, then as many at a time as are open already, up to the cap, which holds over all processes of the instance. They
+are closed when idle, used up, or when another queue under the same cap has none, or another process too few. When no
+connection can be opened and none is open, everything that waits in that queue ends the same way: a dead host costs one
+time-out, not one for each message. Each connection has a slot of the instance from before it is opened until it is
+closed; without one it waits, and mail that got no connection in its time goes back to the outbox as it was. What must
+not go yet, or does not fit, is sent away (``NotYet``) and is no attempt. Surprises end the job they meet with that
+exception, never the dispatcher.
 
 Limits, and how a share of connections moves between processes: docs/develop/scheduler.md.
 """
@@ -147,11 +148,12 @@ class Dispatcher:
 
     def reconsider(self) -> None:
         """Have everything that waits looked at again: limits or pauses may have changed."""
-        for pool in self._pools():
+        for pool in self.pools():
             pool.is_current = False
             self._end_ready(pool, Reconsider())
 
-    def _pools(self) -> list[Pool]:
+    def pools(self) -> list[Pool]:
+        """Return every ready queue."""
         return [pool for group in self._groups.values() for pool in group.pools.values()]
 
     async def stop(self, grace_s: float) -> None:
@@ -159,7 +161,7 @@ class Dispatcher:
         self._stopping = True
         self._sweeper.cancel()
         self._slots.stop()
-        for pool in self._pools():
+        for pool in self.pools():
             self._end_ready(pool, Stopped())
             self._close_all_idle(pool)
         if self._workers:
@@ -172,12 +174,11 @@ class Dispatcher:
         self, route: Route, source: str | None, tls: Demand, limits: LimitsInForce, daily: DailyCap | None
     ) -> Pool:
         group = self._group(route, limits)
-        key = (source, tls, route.port, route.login, limits, daily)
+        key = (source, tls, route.key, route.login, limits, daily)
         pool = group.pools.get(key)
         if pool is None:
             gate = Gate(limits, daily, self._meters)
             pool = group.pools[key] = Pool(group, key, route, source, tls, gate, since=self._loop.time())
-        pool.route = route  # preferences may have changed, though the hosts are the same
         pool.is_current = True
         return pool
 
@@ -328,8 +329,10 @@ class Dispatcher:
         connection = await self._open(pool)
         if connection is not None:
             try:
+                pool.carriers[connection] = self._loop.time()
                 await self._serve(pool, connection)
             finally:
+                del pool.carriers[connection]
                 pool.open -= 1
                 connection.abort()
 
@@ -509,7 +512,7 @@ class Dispatcher:
                 self._make_room(pool)
                 if not pool.is_current:
                     self._close_all_idle(pool)
-        READY.set(sum(len(pool.ready) for pool in self._pools()))
+        READY.set(sum(len(pool.ready) for pool in self.pools()))
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _end_late(self, pool: Pool, now: float) -> None:

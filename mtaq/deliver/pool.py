@@ -13,10 +13,11 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from mtaq.config import DeliverOptions
+from mtaq.deliver.connection import Connection
 from mtaq.deliver.ending import Ending
 from mtaq.deliver.gate import Gate
 from mtaq.deliver.parking import NotYet, Parked, Reason
-from mtaq.deliver.route import Login, Route
+from mtaq.deliver.route import Login, Route, RouteKey
 from mtaq.deliver.tls_policy import Demand
 from mtaq.model.control import DailyCap, LimitsInForce
 from mtaq.smtp.client_commands import Transaction
@@ -39,7 +40,7 @@ JUDGED_AFTER_S = 3.0
 #: Waits of what a slow site has no room for; doubled each time, up to the last.
 FULL_S, FULL_LONGEST_S = 15.0, 300.0
 
-PoolKey = tuple[str | None, Demand, int, Login | None, LimitsInForce, DailyCap | None]
+PoolKey = tuple[str | None, Demand, RouteKey, Login | None, LimitsInForce, DailyCap | None]
 
 
 @dataclass(eq=False, slots=True)
@@ -120,6 +121,7 @@ class Pool:
         done: Jobs carried since the last look.
         pace: Jobs a second, lately.
         room: Jobs it may hold while memory is short.
+        carriers: Connections that are open, each with the loop's time when it was opened.
     """
 
     group: Group
@@ -143,6 +145,7 @@ class Pool:
     done: int = 0
     pace: float = 0.0
     room: float = math.inf
+    carriers: dict[Connection, float] = field(default_factory=dict)
 
     @property
     def starves(self) -> bool:

@@ -28,6 +28,9 @@ MAX_TARGETS = 20
 
 _Located = tuple[MailHost, Sequence[str]]
 
+RouteKey = tuple[str, int, bool, tuple[tuple[int, str, int], ...]]
+"""What must be equal in two routes that share a connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
@@ -56,6 +59,18 @@ class Route:
     named: bool = False
     login: Login | None = None
     security: Security | None = None
+
+    @property
+    def key(self) -> RouteKey:
+        """
+        The site, who is tried there in which order, by which port, and who said so.
+
+        Anybody can write the hosts of others into his DNS, in an order of his own, and hosts that an operator named for
+        somebody: what is allowed there, and what fails there, is not for the others.
+        """
+        ranks = {preference: rank for rank, preference in enumerate(sorted({host.preference for host in self.hosts}))}
+        order = sorted((ranks[host.preference], host.name, host.port or 0) for host in self.hosts)
+        return self.site, self.port, self.named, tuple(order)
 
 
 @dataclass(frozen=True, slots=True)

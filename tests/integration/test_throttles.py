@@ -341,3 +341,16 @@ def mail_of(mx: FakeMx, kind: str) -> list[Mail]:
 
 def used(mx: FakeMx, kind: str) -> set[str]:
     return {mail.client_ip for mail in mail_of(mx, kind)}
+
+
+async def test_sites_that_are_counted_together_get_their_own_mail(tmp_path: Path) -> None:
+    """A cap over all sites is one number, and not one connection for all of them."""
+    every = Throttle(id="every", created_at=NOW, scope=Scope(), limits=Limits(connections=2), one_for_sites=True)
+    async with TimedMx() as one, TimedMx() as two:
+        entries = [every, override("one.example", one.port), override("two.example", two.port)]
+        async with delivering(tmp_path, one, *entries, processes=1, smtp_sink_address="") as instance:
+            await instance.publish(message(f"user{n}@{site}.example") for n in range(20) for site in ("one", "two"))
+            await until(lambda: len(one.mail) + len(two.mail) == 40)
+        for mx, domain in ((one, "one.example"), (two, "two.example")):
+            assert len(mx.mail) == 20
+            assert all(mail.commands[1].endswith(f"@{domain}>") for mail in mx.mail)

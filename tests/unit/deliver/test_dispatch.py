@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,7 @@ from mtaq.deliver import slots as slot_queue
 from mtaq.deliver.dispatch import Dispatcher, Reconsider, Stopped
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.parking import NotYet, Parked
+from mtaq.deliver.ports import MailHost
 from mtaq.deliver.route import Route
 from mtaq.deliver.tls_policy import Demand
 from mtaq.model.address import Address
@@ -233,6 +235,39 @@ async def test_the_cap_is_the_sites_whatever_the_source(bench):
     assert not all(job.done() for job in first)
     await asyncio.gather(*first, *second)
     assert b.opener.most_open == 2
+
+
+A, B = MailHost(10, "a.example"), MailHost(20, "b.example")
+SHARED = LimitsInForce(connections=Limit(2, b"one for all sites"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Route("a", (A,), 25), Route("b", (B,), 25)),
+        (Route("a", (A,), 25, named=True), Route("a", (A,), 25)),
+        (Route("a", (A,), 25), Route("a", (A,), 26)),
+        (Route("ab", (A, B), 25), Route("ab", (replace(B, preference=1), A), 25)),
+    ],
+    ids=["site", "operator", "port", "order"],
+)
+async def test_what_goes_elsewhere_goes_by_other_connections(bench, one, other):
+    """Though limits are counted together: a failure there is not theirs either, nor is what an operator allowed."""
+    b = bench()
+    assert await b.put(route=one, limits=SHARED) is ACCEPTED
+    b.opener.failures = [HostFailure(DEAD)]
+    assert await b.put(route=other, limits=SHARED) is DEAD
+    assert await b.put(route=one, limits=SHARED) is ACCEPTED
+    assert len(b.opener.opened) == 1
+
+
+async def test_domains_with_equal_hosts_share_connections(bench):
+    """Whatever numbers stand before them in DNS, and in whatever order the equal ones come."""
+    b = bench()
+    c = replace(B, name="c.example")
+    assert await b.put(route=Route("abc", (A, B, c), 25)) is ACCEPTED
+    assert await b.put(route=Route("abc", (replace(A, preference=0), c, B), 25)) is ACCEPTED
+    assert len(b.opener.opened) == 1
 
 
 async def test_other_sites_are_not_concerned(bench):
