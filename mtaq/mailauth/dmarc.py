@@ -76,24 +76,89 @@ class DmarcResult:
         return [Verdict("dmarc", self.result, self.reason, tuple(properties))]
 
 
+@dataclass(frozen=True, slots=True)
+class AuthorPolicy:
+    """What was found out about an author's domain, before anything is known of SPF and DKIM.
+
+    Attributes:
+        known: The result as far as it goes.
+        record: What the evidence is measured by; ``None`` when ``known`` is all that there is to say.
+        tree: What is known of DNS.
+        doubt: Why the policy is not known, so that a message may pass and must not fail.
+    """
+
+    known: DmarcResult
+    record: DmarcRecord | None
+    tree: DmarcTree
+    doubt: str | None = None
+
+
 def check_dmarc(content: bytes, *, spf: tuple[str, str] | None, dkim: Sequence[tuple[str, str]]) -> Steps[DmarcResult]:
     """
-    Check *content* (RFC 9989 §5.3).
+    Check *content* (RFC 9989 §5.3), one question after the other where evidence and policies are there anyway.
 
     Args:
         content: The message, or at least its header section.
+        spf: As for ``judge``.
+        dkim: The same.
+    """
+    claimed = authors(content)
+    if claimed.problem is not None:
+        return nobody(claimed.problem)
+    tree, policies = DmarcTree(), []
+    for author in claimed.domains:
+        policies.append((yield from find_policy(author, tree)))
+    return (yield from judge(policies, spf=spf, dkim=dkim))
+
+
+def nobody(problem: str) -> DmarcResult:
+    """Return the result where nobody can tell whose a message claims to be."""
+    return DmarcResult("permerror", reason=problem)
+
+
+def find_policy(author: str, tree: DmarcTree) -> Steps[AuthorPolicy]:
+    """
+    Return what the owner of *author* wants (RFC 9989 §4.10.1).
+
+    No evidence is needed for it, and nobody should wait for any first: who sends a message chooses whom SPF and DKIM
+    ask, and could keep them waiting until there is no time left to ask for the policy.
+
+    Args:
+        tree: What is learned is kept in it. It serves one after the other, not two at a time.
+    """
+    try:
+        found = yield from tree.policy_record(author)
+    except Unanswered as failure:
+        return AuthorPolicy(DmarcResult("temperror", author, reason=str(failure)), None, tree)
+    if found is None:
+        return AuthorPolicy(DmarcResult("none", author), None, tree)
+    policy_domain, record = found
+    if record.policy is None:
+        reason = f"the record of {policy_domain} has no valid policy"
+        return AuthorPolicy(DmarcResult("none", author, reason=reason), None, tree)
+    try:
+        policy = yield from _policy(author, policy_domain, record, tree)
+    except Unanswered as failure:
+        return AuthorPolicy(DmarcResult("none", author, None, policy_domain), record, tree, str(failure))
+    return AuthorPolicy(DmarcResult("none", author, policy, policy_domain, record.test), record, tree)
+
+
+def judge(
+    policies: Sequence[AuthorPolicy], *, spf: tuple[str, str] | None, dkim: Sequence[tuple[str, str]]
+) -> Steps[DmarcResult]:
+    """
+    Measure the evidence by what the owner of each author's domain wants; return what counts (RFC 9989 §11.5).
+
+    Args:
+        policies: What ``find_policy`` returned; never empty.
         spf: Domain and result word of the MAIL FROM identity, which for the null reverse-path is that of the
             HELO name (RFC 7208 §2.4); the HELO identity alone does not count (RFC 9989 §4.4.2).
         dkim: Signing domain (``d=``) and result word of every signature.
     """
-    claimed = authors(content)
-    if claimed.problem is not None:
-        return DmarcResult("permerror", reason=claimed.problem)
-    evidence = _Evidence.of(spf, dkim)
-    tree = DmarcTree()
+    evidence, tree = _Evidence.of(spf, dkim), DmarcTree.joined([policy.tree for policy in policies])
     results = []
-    for domain in claimed.domains:
-        results.append((yield from _judged(domain, evidence, tree)))
+    for policy in policies:
+        results.append((yield from _judged(policy, evidence, tree)))
     return max(results, key=_severity)
 
 
@@ -126,24 +191,13 @@ def _with(identities: Sequence[tuple[str, str]], word: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(domain for domain in domains if domain is not None))
 
 
-def _judged(author: str, evidence: _Evidence, tree: DmarcTree) -> Steps[DmarcResult]:
-    try:
-        found = yield from tree.policy_record(author)
-    except Unanswered as failure:
-        return DmarcResult("temperror", author, reason=str(failure))
-    if found is None:
-        return DmarcResult("none", author)
-    policy_domain, record = found
-    if record.policy is None:
-        return DmarcResult("none", author, reason=f"the record of {policy_domain} has no valid policy")
-    try:
-        policy = yield from _policy(author, policy_domain, record, tree)
-    except Unanswered as failure:
-        known = DmarcResult("none", author, None, policy_domain)
-        judged = yield from _aligned(known, record, evidence, tree)
-        return judged if judged.result == "pass" else replace(judged, result="temperror", reason=str(failure))
-    known = DmarcResult("none", author, policy, policy_domain, record.test)
-    return (yield from _aligned(known, record, evidence, tree))
+def _judged(policy: AuthorPolicy, evidence: _Evidence, tree: DmarcTree) -> Steps[DmarcResult]:
+    if policy.record is None:
+        return policy.known
+    judged = yield from _aligned(policy.known, policy.record, evidence, tree)
+    if policy.doubt is None or judged.result == "pass":
+        return judged
+    return replace(judged, result="temperror", reason=policy.doubt)
 
 
 def _policy(author: str, policy_domain: str, record: DmarcRecord, tree: DmarcTree) -> Steps[Policy | None]:

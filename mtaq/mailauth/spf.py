@@ -123,16 +123,13 @@ def check_spf(
     """
     client = Client(_address(client_ip), helo[:MAX_HELO], receiver, now)
     known: dict[Question, DnsAnswer] = {}
-    helo_name = _host_name(helo)
-    sender = "" if envelope is None else _host_name(_a_labels(envelope.domain))
-    records = [Question(domain, "TXT") for domain in dict.fromkeys((sender, helo_name)) if domain]
-    if records:  # the two that are needed in any case, together
-        known.update(zip(records, (yield records), strict=True))
     mail_from = None
     if envelope is not None:
         local_part = envelope.local_part or "postmaster"  # RFC 7208 §4.3
+        sender = _host_name(_a_labels(envelope.domain))
         mail_from = yield from HostCheck(client, local_part, sender, known).result()
-    helo_identity = yield from HostCheck(client, "postmaster", helo_name, known).result()
+    # Only then HELO, which changes nothing: a name of silent servers must not use up the time for the other.
+    helo_identity = yield from HostCheck(client, "postmaster", _host_name(helo), known).result()
     return SpfResult(str(client.ip), _safe(helo, MAX_HELO), envelope, receiver, mail_from, helo_identity)
 
 

@@ -19,7 +19,9 @@ from mtaq.mailauth.arc_chain import Chain, find_chain
 from mtaq.mailauth.asking import answered
 from mtaq.mailauth.dkim import DkimResult, Signatures, check_dkim, find_signatures
 from mtaq.mailauth.dkim_message import SignedMessage, is_large
-from mtaq.mailauth.dmarc import check_dmarc
+from mtaq.mailauth.dmarc import find_policy, judge, nobody
+from mtaq.mailauth.dmarc_walk import DmarcTree
+from mtaq.mailauth.from_field import authors
 from mtaq.mailauth.iprev import check_iprev
 from mtaq.mailauth.origin import Origin
 from mtaq.mailauth.spf import SpfResult, check_spf
@@ -192,13 +194,21 @@ class _Run:
         return await self._spam.judge(self._content, self._origin)
 
     async def _dmarc(self) -> CheckResult:
+        claimed = authors(self._content)
+        if claimed.problem is not None:
+            return nobody(claimed.problem)
+        # Policies are asked for at once, those of each author apart: whoever sends the message chooses domains whose
+        # servers are slow for all the rest, and must not gain by it that a policy is not known in time.
         ask = self._inquire()
+        policies = await asyncio.gather(
+            *(answered(find_policy(author, DmarcTree()), self._inquire()) for author in claimed.domains)
+        )
         spf, dkim = self._tasks["spf"], self._tasks["dkim"]
         await asyncio.wait((spf, dkim))
         signed = dkim.result()
         if not isinstance(signed, DkimResult):
             return Undecided("dmarc", "DKIM came to no result")
-        return await answered(check_dmarc(self._content, spf=self._sender(spf.result()), dkim=signed.domains()), ask)
+        return await answered(judge(policies, spf=self._sender(spf.result()), dkim=signed.domains()), ask)
 
     def _sender(self, result: CheckResult) -> tuple[str, str]:
         """Return domain and word of the identity that SPF is about."""

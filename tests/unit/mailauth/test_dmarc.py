@@ -46,13 +46,13 @@ def check(
 REJECT = {"_dmarc.example.test": record("p=reject")}
 
 
-def test_pass_by_identity_takes_one_question() -> None:
-    """An identifier that is the author domain itself needs no tree walk (RFC 9989 §4.10.2)."""
+def test_pass_by_identity_takes_one_walk() -> None:
+    """An identifier that is the author domain itself is not walked for (RFC 9989 §4.10.2)."""
     asked: list[Question] = []
     result = check(REJECT, spf="example.test", dkim=["other.org"], asked=asked)
     assert (result.result, result.spf_aligned, result.dkim_aligned) == ("pass", True, False)
     assert (result.policy, result.disposition) == ("reject", "none")
-    assert asked == [Question("_dmarc.example.test", "TXT")]
+    assert asked == [Question("_dmarc.example.test", "TXT"), Question("_dmarc.test", "TXT")]
 
 
 def test_what_is_published() -> None:
