@@ -162,8 +162,8 @@ class Orders:
         if pattern is None or way.site is None:
             return
         FLOODS.inc()
-        control.react_to_flood(pattern, source=way.source, site=way.site)
-        self._on_flood()
+        if control.react_to_flood(pattern, source=way.source, site=way.site):
+            self._on_flood()
         self._events.delivery_flood(
             pattern=pattern.id,
             message_id=message.message_id,
