@@ -2,11 +2,13 @@
 
 Decides the order; whether an address can be bound shows when a connection is opened from it. An ``ips`` equal to
 ``connection.local-ip`` was written by our own reception (``smtp-mappable-ips``) and is only a wish: the default IPs
-follow it. Of any other ``ips`` one must do, and of a pool one member.
+follow it. Of any other ``ips`` one must do, and of a pool one member. Limits are counted by the
+address, so it has one spelling here, however a message writes it.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,10 +55,21 @@ def choose_sources(
     defaults: tuple[str | None, ...] = _shuffled(default_ips, rng) or (None,)
     if message.ips:
         is_wish = message.ips == (message.local_ip,)
-        return Sources(_shuffled(message.ips, rng), defaults if is_wish else (), must=not is_wish)
+        ips = tuple(dict.fromkeys(map(_plain, message.ips)))
+        return Sources(_shuffled(ips, rng), defaults if is_wish else (), must=not is_wish)
     if pool is not None:
         return Sources(_by_weight(pool.members, rng))
     return Sources(defaults)
+
+
+def _plain(text: str) -> str:
+    """Return an IP address as RFC 5952 spells it, an IPv4-mapped one as IPv4; other text as it is."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or ip)
 
 
 def _shuffled(ips: Sequence[str], rng: random.Random) -> tuple[str, ...]:

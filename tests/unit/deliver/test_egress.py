@@ -44,6 +44,13 @@ def test_the_mapped_address_is_a_wish():
     assert sources("192.0.2.8", local_ip="192.0.2.9").fallback == ()
 
 
+def test_an_address_has_one_spelling():
+    """Or each of them would have limits of its own. What is no address is left for the attempt to refuse."""
+    assert sources("2001:DB8:0::1", "2001:db8::1").wanted == ("2001:db8::1",)
+    assert sources("::ffff:192.0.2.9").wanted == ("192.0.2.9",)
+    assert sources("localhost").wanted == ("localhost",)
+
+
 def test_each_address_gets_its_share():
     """Several are used in random order."""
     rng = random.Random(5)
