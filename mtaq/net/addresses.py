@@ -17,6 +17,9 @@ _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 _FIB_LOCAL = re.compile(r"\|-- ([\d.]+)((?:\n +/\d+ .*)+)")
 _FIB_LOCAL_PREFIX = re.compile(r"/(\d+) host LOCAL")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: All that was ever given to anybody (RFC 4291 §2.4); outside of it are more ways to write an IPv4 address (RFC 4291
+#: §2.5.5.1, RFC 8215).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 def own_addresses(proc_net: Path = Path("/proc/net")) -> tuple[Network, ...]:
@@ -55,6 +58,8 @@ def is_private(ip: str) -> bool:
     Addresses that carry an IPv4 address (mapped, 6to4, NAT64) are judged by that.
     """
     address = _plain(ip)
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
+        return True
     return not address.is_global or address.is_multicast
 
 

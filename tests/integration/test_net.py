@@ -494,6 +494,7 @@ def test_this_hosts_addresses() -> None:
         ("100.64.0.1", True), ("0.0.0.0", True), ("224.0.0.1", True), ("255.255.255.255", True), ("::1", True),
         ("fd00::1", True), ("fe80::1", True), ("ff02::1", True), ("::ffff:10.0.0.1", True), ("2002:0a00:1::1", True),
         ("64:ff9b::7f00:1", True), ("64:ff9b::808:808", False), ("8.8.8.8", False), ("2606:4700::1", False),
+        ("::10.0.0.1", True), ("::ffff:0:10.0.0.1", True), ("64:ff9b:1::a00:1", True), ("fec0::1", True),
     ],
 )  # fmt: skip
 def test_private_addresses(ip: str, private: bool) -> None:
