@@ -172,6 +172,8 @@ class Pool:
     def objection(self, job: Job, options: DeliverOptions, rng: random.Random) -> NotYet | None:
         """Return why *job* cannot wait here; ``None`` when it can."""
         limits, held = self.gate.limits, len(self.ready)
+        if self.gate.day_is_full:
+            return self.not_yet(0.0, "warm-up")
         interval_s = self.interval_s(job, options) if self.gate.line else 0.0
         if limits.ready_messages is not None and 0 < limits.ready_messages.amount <= held:
             return self.sent_away(job, interval_s) if interval_s else self.full(job, rng)

@@ -518,7 +518,7 @@ async def test_a_rate_lets_a_few_wait_and_sends_the_others_away(bench, clock):
     waits = [why.wait_s for why in away]
     assert [after - before for before, after in pairwise(waits)] == pytest.approx([61 / 60] * 7, abs=0.01)
     assert waits[0] >= 2
-    assert {why.line for why in away} == {b.dispatcher._pools()[0].gate.line}
+    assert {why.line for why in away} == {b.dispatcher.pools()[0].gate.line}
     assert b.opener.opened[0].carried == ["user0"]
     for _ in range(3):
         clock.forward(0.6)
@@ -572,7 +572,7 @@ async def test_a_turn_after_its_life_is_waited_for_and_takes_no_place(bench):
     waits = [job.exception().wait_s for job in jobs[1:]]
     assert waits[0] < 100
     assert waits[-2:] == [100.0, 100.0]
-    assert b.dispatcher._pools()[0].gate.ahead_s() < 200
+    assert b.dispatcher.pools()[0].gate.ahead_s() < 200
 
 
 async def test_a_message_whose_turn_is_far_away_is_not_held(bench):
@@ -729,6 +729,16 @@ async def test_todays_messages_are_counted_when_they_go(bench):
     outcomes = [await outcome(job) for job in jobs]
     assert outcomes[:2] == [ACCEPTED] * 2
     assert [why.reason for why in outcomes[2:]] == ["warm-up"] * 2
+
+
+async def test_nobody_is_called_when_the_day_is_over(bench):
+    """A connection that carries nothing is no use to either side."""
+    b = bench()
+    day = DailyCap(1, b"day")
+    assert await b.put(daily=day) is ACCEPTED
+    why = await outcome(b.put(daily=day, route=site("other")))
+    assert why.reason == "warm-up"
+    assert len(b.opener.opened) == 1
 
 
 async def test_after_a_change_everything_that_waits_is_looked_at_again(bench, monkeypatch):
