@@ -25,6 +25,13 @@ MAX_TOKENS = 2_000
 MAX_DOMAINS = 4
 
 _FROM = re.compile(rb"^from[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.MULTILINE | re.IGNORECASE)
+#: What some readers take for the name of a From field, in lower case: controls, 8-bit octets or a fold behind it …
+_LENIENT_FROM = re.compile(rb"from(?:[^\n!-~]|\n[ \t])*+:")
+#: … and before it; a line that begins with a blank goes on with the field above.
+_BEFORE_NAME = re.compile(rb"(?:[^ \t!-~][^!-~]*+)?+")
+#: Some end a line at these as well, and pass over other controls.
+_OTHER_LINE_ENDS = bytes.maketrans(b"\r\x0b\x0c", b"\n\n\n")
+_PASSED_OVER = bytes({*range(32), 127} - {*b"\t\n\r\x0b\x0c"})
 _TOKEN = re.compile(
     rb"""(?P<blank>[ \t\r\n]++)
     |(?P<quoted>"(?:[^"\\\x00-\x08\x0b-\x1f]|\\[^\x00])*+")
@@ -68,9 +75,25 @@ def authors(content: bytes) -> Authors:
     if end == TRACE_LIMIT_BYTES:
         return Authors((), "the header section is too long")
     found = _FROM.findall(content, 0, end)
-    if len(found) != 1:
-        return Authors((), "several From fields" if found else "no From field")
+    if not found:
+        return Authors((), "no From field")
+    if len(found) > 1 or _may_have_another(content[:end]):
+        return Authors((), "several From fields")
     return authors_of(unfold(found[0]))
+
+
+def _may_have_another(section: bytes) -> bool:
+    """Are there readers who find a second From in *section*, in what is no field by RFC 5322?"""
+    if section.startswith((b" ", b"\t")):  # the rest of no field; some take it for one
+        return True
+    lines = section.replace(b"\r\n", b"\n").translate(_OTHER_LINE_ENDS, _PASSED_OVER).lower()
+    found, seen_to = 0, 0
+    for match in _LENIENT_FROM.finditer(lines):
+        begin = lines.rfind(b"\n", seen_to, match.start()) + 1
+        if begin or not seen_to:  # the first of its line
+            found += _BEFORE_NAME.fullmatch(lines, begin, match.start()) is not None
+        seen_to = match.end()
+    return found > 1
 
 
 def authors_of(value: bytes) -> Authors:
@@ -131,15 +154,18 @@ def _after_comment(value: bytes, position: int) -> int:
 
 
 def _refuse_disguised(tokens: list[_Token]) -> None:
-    """Refuse an address in quotes, or as an encoded-word, that is not clearly a name in front of another address."""
+    """Refuse an address in quotes, or as an encoded-word, that is not clearly a name in front of another address.
+
+    Encoded-words mean nothing in quotes (RFC 2047 §5), yet many readers decode them there.
+    """
     disguised, before = "", b""
     for kind, text in tokens:
         if text == b"<" or (text == b"@" and disguised == "quoted"):
             disguised = ""
         elif disguised and kind == "special" and text != b".":
             break
-        elif (kind == "word" and "@" in decode_words(text_of(text))) or (kind == "quoted" and b"@" in text):
-            disguised = kind
+        elif kind in ("word", "quoted") and "@" in decode_words(text_of(text)):
+            disguised = "quoted" if kind == "quoted" and b"@" in text else "word"
         if disguised == "word" and before == b"<":
             break
         before = text

@@ -99,6 +99,8 @@ def test_internationalized_domains_become_a_labels() -> None:
         b"=?utf-8?q?ceo=40bank.test?=x; x@evil.test",
         b"<x@evil.test> =?utf-8?B?Y2VvQGJhbmsudGVzdA==?=",
         b"=?utf-8?q?ceo=40bank.test?=@evil.test",
+        b'"=?utf-8?q?ceo=40bank.test?="@evil.test',
+        b'"=?utf-8?b?Y2VvQGJhbmsudGVzdA==?==?utf-8?q?=0A=00?="@evil.test',
         b"ceo@bank.test (comment",
         b"a@[192.0.2.1]",
         b"a@[1.2.3.4",
@@ -146,6 +148,45 @@ def test_there_is_one_from_field(content: bytes) -> None:
     found = authors(content)
     assert not found.domains
     assert found.problem
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b" From: ceo@bank.test",
+        b"\tFrom: ceo@bank.test",
+        b"From\r\n : ceo@bank.test",
+        b"From\r\n\t: ceo@bank.test",
+        b"From\xc2\xa0: ceo@bank.test",
+        b"\xef\xbb\xbfFROM: ceo@bank.test",
+        b"Fr\0om: ceo@bank.test",
+        b"From\x01 : ceo@bank.test",
+        b"X: y\rFrom: ceo@bank.test",
+        b"X: y\x0cfrom\0: ceo@bank.test",
+    ],
+)
+def test_a_second_from_that_only_some_readers_see(other: bytes) -> None:
+    """A From in what is no field, or in what some take for the end of a line, is another author."""
+    assert authors(other + b"\r\nFrom: x@evil.test\r\n\r\n").problem == "several From fields"
+    if not other.startswith((b" ", b"\t")):
+        assert authors(b"From: x@evil.test\r\n" + other + b"\r\n\r\n").problem == "several From fields"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"DKIM-Signature: h=date:\r\n\tfrom:to; d=bank.test",
+        b"Subject: Fwd:\r\n From: ceo@bank.test",
+        b"From ceo@bank.test Thu Jan  1 00:00:00 1970",
+        b">From: ceo@bank.test",
+        b"X-From: ceo@bank.test",
+        b"From-Line: ceo@bank.test",
+        "Gr\u00fc\u00dfe from: all".encode(),
+    ],
+)
+def test_what_nobody_takes_for_a_second_from(other: bytes) -> None:
+    """Lines that only hold the word change nothing."""
+    assert authors(other + b"\r\nFrom: ceo@bank.test\r\n\r\n") == Authors(CEO)
 
 
 def test_a_second_field_is_found_behind_the_limits_of_other_readers() -> None:
