@@ -45,6 +45,7 @@ _CLAIMS = 1 << 41
 _CLAIM_LOCKS = 1021
 
 _FREE = 0
+_FREE_MARK = bytes((_FREE,))
 #: The seat of all who come when the others are taken; nothing is known of them, and each of their slots is tried.
 _CROWD = 255
 
@@ -124,11 +125,17 @@ class Slots:
 
     def _claim(self, slot: int, key: bytes, cap: int) -> bool:
         assert slot in self._all.held
+        # Of some who come at once the last to write its note counts them all: those who find room are never too many.
+        # (Between note and count lie hundreds of stores: no processor still keeps the note to itself.)
+        self._note(slot, key)
+        return self._clients().count(key) <= cap or self._claim_in_turn(slot, key, cap)
+
+    def _claim_in_turn(self, slot: int, key: bytes, cap: int) -> bool:
+        """Decide on a *slot* that is noted and seems one too many; one after the other, lest all be refused."""
         lock = _CLAIMS + int.from_bytes(key, "big") % _CLAIM_LOCKS
         # Not granted only when its holder stands still: then two who come at once may both be refused, never admitted.
         locked = self._file.lock(lock)
         try:
-            self._note(slot, key)
             within = self._clients().count(key) <= cap or self._count(key) <= cap
             if not within:
                 self._note(slot, _NOBODY)
@@ -235,12 +242,18 @@ class _Row:
 
     def take(self) -> int | None:
         """Take a free one, or one whose process is gone."""
-        for slot in self._candidates(self.marks()):
-            # A process gets its own lock again.
-            if slot not in self.held and self._file.try_lock(self._base + slot):
-                self._mark(slot)
-                return slot
-        return None
+        end = self._base + self._count
+        likely = self._file.memory.find(_FREE_MARK, self._base + self._next, end) - self._base
+        if likely >= 0 and self._take(likely):
+            return likely
+        return next((slot for slot in self._candidates(self.marks()) if self._take(slot)), None)
+
+    def _take(self, slot: int) -> bool:
+        # A process gets its own lock again.
+        if slot in self.held or not self._file.try_lock(self._base + slot):
+            return False
+        self._mark(slot)
+        return True
 
     def release(self, slot: int) -> None:
         """Give back one that is held."""
