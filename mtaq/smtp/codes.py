@@ -106,6 +106,12 @@ def greeting(hostname: str) -> Reply:
     return keep(reply(220, None, f"{hostname} ESMTP mtaq"))
 
 
+@cache
+def introduction(hostname: str) -> Reply:
+    """Return the answer to HELO (RFC 5321 §4.1.1.1); no enhanced status code (RFC 2034 §4)."""
+    return keep(reply(250, None, hostname))
+
+
 def bad_sender(reason: str) -> Reply:
     """Return the refusal of a reverse-path that is no address."""
     return reply(501, "5.1.7", reason)

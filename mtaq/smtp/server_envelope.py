@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from mtaq.model.reply import Reply, reply
+from mtaq.model.reply import Reply
 from mtaq.smtp import codes, grammar
 from mtaq.smtp.dsn import RecipientDsn
 from mtaq.smtp.extensions import BadParameter, ehlo_reply, parse_mail_parameters, parse_rcpt_parameters
@@ -30,7 +30,7 @@ class EnvelopeCommands(SessionCore):
 
     def _helo(self, argument: bytes) -> None:
         if self._introduce(argument, esmtp=False):
-            self._say(reply(250, None, self.options.hostname))
+            self._say(codes.introduction(self.options.hostname))
 
     def _introduce(self, argument: bytes, *, esmtp: bool) -> bool:
         """Take the client's name; a second one resets the transaction (RFC 5321 §4.1.4)."""
