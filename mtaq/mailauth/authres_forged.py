@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from typing import NamedTuple
 
 import idna
 
@@ -24,9 +24,18 @@ MAX_FIELDS = 100
 MAX_READ_BYTES = 32_768
 
 _NAME = b"authentication-results"
-_FIELD = re.compile(
-    rb"^authentication-results[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)", re.MULTILINE | re.IGNORECASE
+#: Readers pass over these wherever they stand.
+_CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\x0b\x0c"})
+_JUNK = rb"[\x00-\x08\x0e-\x1f\x7f]*+"
+#: The name as lenient readers find it, with controls within, octets beyond ASCII or a fold behind it …
+_NAME_FOUND = re.compile(
+    b"".join(b"%c%b" % (letter, _JUNK) for letter in _NAME) + rb"(?:[^\n!-~]|\n[ \t])*+:", re.IGNORECASE
 )
+#: … and before it; a line that begins with a blank goes on with the field above.
+_BEFORE_NAME = re.compile(rb"(?:[^ \t!-~][^!-~]*+)?+")
+_VALUE = re.compile(rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)")
+#: Some readers end a line at all of these.
+_LINE_ENDS = (b"\n", b"\r", b"\x0b", b"\x0c")
 _COMMENT = r"\((?:[^()\\]|\\.)*+\)"
 for _ in range(3):  # comments in comments, to this depth
     _COMMENT = rf"\((?:[^()\\]|\\.|{_COMMENT})*+\)"
@@ -40,22 +49,44 @@ _PAIR_OR_COMMENT = re.compile(rf"(\\.)|{_COMMENT}", re.DOTALL)
 _NOISE = re.compile(r'[\x00- \x7f"\\()]+')
 
 
+class _Field(NamedTuple):
+    """Where a field stands, and what it says; ``line_end`` stays when it is only a part of a line."""
+
+    start: int
+    end: int
+    value: bytes
+    line_end: bytes
+
+
 def without_forged(content: bytes, authserv_id: str) -> bytes:
     """Return *content* without the fields of its header section that claim to be of *authserv_id*."""
     end = header_end(content)
     section = content[:end]
-    if _NAME not in section.lower():
+    if _NAME not in section.translate(None, _CONTROLS).lower():
         return content
     ours = _spellings(authserv_id)
     kept, position, read_bytes = [], 0, 0
-    for field in islice(_FIELD.finditer(section), MAX_FIELDS):
-        read_bytes += len(field[0])
-        if read_bytes > MAX_READ_BYTES:
-            break
-        kept_to = field.start() if _is_claimed(field[1], ours) else field.end()
-        kept.append(section[position:kept_to])
-        position = field.end()
-    return b"".join([*kept, _FIELD.sub(b"", section[position:]), content[end:]])
+    for number, field in enumerate(_fields(section)):
+        read_bytes += field.end - field.start
+        unread = number >= MAX_FIELDS or read_bytes > MAX_READ_BYTES
+        if unread or _is_claimed(field.value, ours):
+            kept += [section[position : field.start], field.line_end]
+            position = field.end
+    return b"".join([*kept, section[position:end], content[end:]])
+
+
+def _fields(section: bytes) -> Iterator[_Field]:
+    """Yield the fields of that name, from the top."""
+    seen_to = 0
+    for name in _NAME_FOUND.finditer(section):
+        start = max(section.rfind(line_end, seen_to, name.start()) for line_end in _LINE_ENDS) + 1
+        goes_on, seen_to = start == 0 and seen_to > 0, name.end()
+        if goes_on or _BEFORE_NAME.fullmatch(section, start, name.start()) is None:
+            continue
+        value = _VALUE.match(section, name.end())
+        assert value is not None
+        is_part = start > 0 and section[start - 1 : start] != b"\n"
+        yield _Field(start, value.end(), value[1], b"\r\n" if is_part else b"")
 
 
 def _is_claimed(value: bytes, ours: frozenset[str]) -> bool:

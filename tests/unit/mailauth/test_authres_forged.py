@@ -113,6 +113,31 @@ def test_names(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        b"Authentication-Results\r\n :",
+        b"Authentication-Results\xc2\xa0:",
+        b"\xef\xbb\xbfAuthentication-Results:",
+        b"Authentication\x00-Results:",
+        b"\x01authentication-results\x7f :",
+    ],
+)
+def test_names_for_lenient_readers(name: bytes) -> None:
+    """What is no field by RFC 5322 and is read as one by some goes as well."""
+    assert not stays(name + b" " + US.encode() + b"; none\r\n")
+
+
+@pytest.mark.parametrize("line_end", [b"\r", b"\x0b", b"\x0c"])
+def test_a_part_of_a_line(line_end: bytes) -> None:
+    """Behind what some readers take for the end of a line a field goes, and the rest of the line stays."""
+    before = b"Subject: a" + line_end
+    left = without_forged(before + NAME + US.encode() + b"; none\r\n b\r\n" + AFTER, US)
+    assert left == before + b"\r\n" + AFTER
+    foreign = before + NAME + b"mx.partner.test; none\r\n" + AFTER
+    assert without_forged(foreign, US) == foreign
+
+
+@pytest.mark.parametrize(
     ("ours", "theirs"),
     [
         ("mx.bücher.test", b"mx.xn--bcher-kva.test"),
