@@ -63,7 +63,7 @@ def is_secured(transport: asyncio.BaseTransport | None) -> bool:
 
 def has_spoken(client: socket.socket) -> bool:
     """
-    Has *client*, non-blocking, said something before its greeting (RFC 5321 §4.3.1)?
+    Has *client* said something before its greeting (RFC 5321 §4.3.1)?
 
     Its words are taken, for nobody wants them: left in the kernel, they would have the close cut off our reply.
     """
@@ -146,7 +146,6 @@ class Acceptor:
             self._give_back(slot)
             self._pause()
             return
-        client.setblocking(False)
         if self._is_proxy(address[0]):
             self._run(self._open_proxied(client, address, slot))
         elif self._may_open(address[0], slot):
@@ -188,6 +187,7 @@ class Acceptor:
         task.add_done_callback(self._openings.discard)
 
     async def _open_proxied(self, client: socket.socket, peer: tuple[str, int], slot: int | None) -> None:
+        client.setblocking(False)
         try:
             header = await read_header(client, timeout_s=HEADER_S if slot is not None else HEADER_WITHOUT_SLOT_S)
         except (MalformedHeader, OSError) as error:

@@ -18,7 +18,7 @@ class TraceFields:
 
     def __init__(self, draft: Draft, facts: SessionFacts) -> None:
         """Make them of a *draft* that is ready to be published."""
-        self._return_path = return_path_field(draft.envelope)
+        self._envelope = draft.envelope
         self._received = _received(draft, facts)
         self._wanted = facts.policy.options.smtp_auth_results
         self._results = _results(draft, facts) if self._wanted else b""
@@ -26,7 +26,8 @@ class TraceFields:
     def above(self, *, is_local: bool) -> bytes:
         """Return the fields for recipients whose mail is delivered here, or for others."""
         results = self._results if ("local" if is_local else "nonlocal") in self._wanted else b""
-        return b"".join((self._return_path if is_local else b"", results, self._received))
+        return_path = return_path_field(self._envelope) if is_local else b""
+        return b"".join((return_path, results, self._received))
 
 
 def _results(draft: Draft, facts: SessionFacts) -> bytes:
