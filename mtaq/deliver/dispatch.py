@@ -19,6 +19,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 
 from mtaq.config import DeliverOptions
 from mtaq.deliver.connection import Connection
@@ -314,6 +315,10 @@ class Dispatcher:
             pool.closed_until = self._again(pool, wait_s)
         return wait_s <= 0
 
+    def _take_connection(self, pool: Pool) -> float:
+        """Count one more connection for a pool that has one turn already, or say when one may be opened."""
+        return math.inf if self._stopping else pool.gate.wait_for_connection()
+
     def _again(self, pool: Pool, wait_s: float) -> float:
         """Set the group of *pool* to work once more in *wait_s* seconds; return the loop's time then."""
         at = self._loop.time() + wait_s
@@ -339,7 +344,9 @@ class Dispatcher:
     async def _open(self, pool: Pool) -> Connection | None:
         failure: Ending | Exception
         try:
-            connection = await self._opener.open(pool.route, pool.source, pool.tls)
+            connection = await self._opener.open(
+                pool.route, pool.source, pool.tls, partial(self._take_connection, pool)
+            )
         except HostFailure as error:
             failure = error.ending
         except Exception as error:  # the top of a worker: those who wait learn of it and log it

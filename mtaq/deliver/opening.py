@@ -3,6 +3,7 @@
 The next address follows on no connection, no greeting, any refusal up to EHLO, or a host that does not prove itself as
 ``tls_policy`` wants it. TLS that breaks where less would do is tried once more with less, on a new connection (RFC 7435
 §3); a password never goes in clear. What came of each handshake is noted (``TlsSession``).
+Where connections have a rate, whoever opens has a turn for the first one, and each that follows waits for its own.
 Raises ``HostFailure`` when nothing is left, with the last transient ending where there was one: one host's final
 "no" is not the site's while another could not be asked.
 """
@@ -24,7 +25,18 @@ from mtaq.deliver.tls_policy import Check, Demand, Refused, Terms, TlsPolicies
 from mtaq.deliver.tls_session import Objection, TlsSession, counted, kind_of
 from mtaq.smtp.client_session import ClientSession
 
+#: Waiting for a turn, how often it is looked whether there is any use in it still.
+LOOK_S = 1.0
+
 _NOT_OFFERED = Objection("starttls-not-supported", "the host offers no TLS")
+
+
+@dataclass(slots=True)
+class _Turns:
+    """Connections under one rate: the first has its turn."""
+
+    take: Callable[[], float]
+    used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,7 @@ class _Way:
     source: str | None
     terms: Terms
     deadline: float
+    turns: _Turns
 
 
 class Opener:
@@ -65,12 +78,16 @@ class Opener:
         self._offline = offline
         self._tls = tls
 
-    async def open(self, route: Route, source: str | None, tls: Demand) -> Connection:
+    async def open(
+        self, route: Route, source: str | None, tls: Demand, take_turn: Callable[[], float] = lambda: 0.0
+    ) -> Connection:
         """
         Return a connection on which a transaction may begin.
 
         Args:
             source: Source address; ``None`` for the kernel's choice.
+            take_turn: Counts one more connection after the first and returns 0; or the seconds until one may be opened,
+                ``inf`` when none is wanted any more.
 
         Raises:
             HostFailure: No host of the site can be used now, or never from *source* (``next_source``).
@@ -87,9 +104,10 @@ class Opener:
         deadline = self._now() + self.options.delivery_attempt_timeout
         failures: list[Ending] = []
         sessions: list[TlsSession] = []
+        turns = _Turns(take_turn)
         for target in fitting:
             try:
-                connection = await self._open_one(target, source, tls, route.login, deadline, sessions)
+                connection = await self._open_one(target, source, tls, route.login, deadline, sessions, turns)
             except HostFailure as failure:
                 failures.append(failure.ending)
                 if _is_silence(failure.ending):
@@ -110,8 +128,9 @@ class Opener:
         login: Login | None,
         deadline: float,
         sessions: list[TlsSession],
+        turns: _Turns,
     ) -> Connection:
-        way = _Way(target, source, await self._terms(tls, target, sessions), deadline)
+        way = _Way(target, source, await self._terms(tls, target, sessions), deadline, turns)
         connection = await self._secured(way, sessions)
         if login is None:
             return connection
@@ -186,7 +205,15 @@ class Opener:
         self._offline.succeeded(way.source, way.target)
         return connection
 
+    async def _wait_for_turn(self, way: _Way) -> None:
+        way.turns.used += 1
+        while way.turns.used > 1 and (wait_s := way.turns.take()) > 0:
+            if self._now() + wait_s >= way.deadline:
+                raise HostFailure(_no_turn(way.target))
+            await asyncio.sleep(min(wait_s, LOOK_S))
+
     async def _connected(self, way: _Way) -> Connection:
+        await self._wait_for_turn(way)
         target, source = way.target, way.source
         facts = PeerFacts(host=target.host, source=source, destination=target.address, tls_policy=way.terms.word)
         timeouts = self.options.delivery_timeouts
@@ -269,6 +296,11 @@ def _not_connected(error: OSError, facts: PeerFacts) -> Ending:
         description=f"{text} in time" if timed_out else f"{text}: {error.strerror or error}",
         peer=facts,
     )
+
+
+def _no_turn(target: Target) -> Ending:
+    text = f"no further connection may be opened in time, to {target.host} [{target.address}]"
+    return Ending(state="process", result="timeout", status="4.4.5", description=text)
 
 
 def _no_tls(way: _Way) -> Ending:

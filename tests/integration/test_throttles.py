@@ -213,6 +213,24 @@ async def test_four_processes_open_connections_at_one_rate(tmp_path: Path) -> No
         assert max(carried.values()) <= 5
 
 
+async def test_each_host_that_is_tried_counts_as_a_connection(tmp_path: Path) -> None:
+    """Three that are too busy are three connections, and not one because one message wanted them."""
+    script = Script(replies={"banner": b"421 4.3.2 too busy\r\n"})
+    async with TimedMx(script) as one, TimedMx(script) as two, TimedMx(script) as three:
+        hosts = tuple(OverrideHost("127.0.0.1", mx.port) for mx in (one, two, three))
+        entries = [
+            DnsOverride(id="o", created_at=NOW, domain="example.com", hosts=hosts),
+            throttle(connections_per_minute=120),
+        ]
+        async with delivering(tmp_path, one, *entries, smtp_sink_address="") as instance:
+            await instance.publish(message(f"user{n}@example.com") for n in range(40))
+            times = lambda: sorted(one.dialogs.times + two.dialogs.times + three.dialogs.times)  # noqa: E731 - asked again
+            await until(lambda: len(times()) >= 12)
+            assert most_within(times(), 1) <= 2 + 1
+            assert most_within(times(), 5) <= 10 + 1
+            assert three.dialogs
+
+
 @pytest.mark.skipif(not LONG, reason="takes three minutes; ./scripts/test --long")
 async def test_no_minute_holds_more_than_the_rate(tmp_path: Path) -> None:
     """For three minutes, over a restart of a process."""

@@ -79,7 +79,9 @@ class FakeOpener:
         self.failures: list[Exception | None] = []
         self.endings: Callable[[FakeConnection], Ending | Exception] = lambda connection: ACCEPTED
 
-    async def open(self, route: Route, source: str | None, tls: Demand) -> FakeConnection:
+    async def open(
+        self, route: Route, source: str | None, tls: Demand, take_turn: Callable[[], float]
+    ) -> FakeConnection:
         self.asked.append(source)
         await self.door.wait()
         failure = self.failures.pop(0) if self.failures else None
