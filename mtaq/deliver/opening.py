@@ -28,6 +28,7 @@ from mtaq.smtp.client_session import ClientSession
 #: Waiting for a turn, how often it is looked whether there is any use in it still.
 LOOK_S = 1.0
 
+_REPEATED = "not logged in; the host answered with what it had heard, which is not repeated here"
 _NOT_OFFERED = Objection("starttls-not-supported", "the host offers no TLS")
 
 
@@ -138,8 +139,10 @@ class Opener:
             if not connection.is_secure:
                 raise HostFailure(_no_tls(way))
             await connection.log_in(login.user, login.password, deadline)
-        except HostFailure:
+        except HostFailure as failure:
             await connection.close()
+            if login.is_told_by(failure.ending.description):
+                raise HostFailure(replace(failure.ending, description=_REPEATED)) from None
             raise
         except BaseException:
             connection.abort()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -25,6 +26,8 @@ from mtaq.smtp.grammar import a_label_domain
 MAX_HOSTS = 20
 #: Addresses tried in one attempt.
 MAX_TARGETS = 20
+#: So many characters in a row are no accident.
+TELLING = 8
 
 _Located = tuple[MailHost, Sequence[str]]
 
@@ -38,6 +41,12 @@ class Login:
 
     user: str
     password: str = field(repr=False)
+
+    def is_told_by(self, text: str) -> bool:
+        """Does *text* hold the password or a part of it, as it is or as it is sent (RFC 4616 §2)?"""
+        password = self.password.encode()
+        sent = (b64encode(secret).decode() for secret in (password, b"\0%b\0%b" % (self.user.encode(), password)))
+        return any(_shares(text, secret) for secret in (self.password, *sent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +224,11 @@ def _to_smarthost(smarthost: Smarthost) -> Route:
         login = Login(smarthost.username, smarthost.password)
     host, security = smarthost.hostname, smarthost.security
     return Route(host, (MailHost(0, host),), smarthost.port, named=True, login=login, security=security)
+
+
+def _shares(text: str, secret: str) -> bool:
+    length = min(len(secret), TELLING)
+    return any(secret[at : at + length] in text for at in range(len(secret) - length + 1))
 
 
 def is_ip(text: str) -> bool:

@@ -106,3 +106,20 @@ async def test_the_login_of_the_configuration_is_not_for_the_hosts_of_messages(s
         async with World(options=options(**changes)) as world:
             await world.deliver(outbox_json(smarthost={"hostname": "127.0.0.1", "port": mx.port}))
             assert not any(line.startswith("AUTH") for line in mx.dialogs[0])
+
+
+@pytest.mark.parametrize(
+    "heard", [SECRET, PLAIN, f"AUTH PLAIN {PLAIN}", f"{PLAIN[:20]} {b64encode(SECRET.encode()).decode()}"]
+)
+@pytest.mark.parametrize("reply", ['500 5.5.1 Command unrecognized: "%s"', "%s", "235%s", "999 %s"])
+async def test_a_host_that_repeats_the_password_is_not_quoted(submission, reply, heard):
+    """Many answer what they do not understand with what they heard."""
+    async with FakeMx(submission(AUTH=(reply % heard).encode() + b"\r\n")) as mx, World() as world:
+        smarthost = {"hostname": "127.0.0.1", "port": mx.port, "username": "ada", "password": SECRET}
+        await world.deliver(outbox_json(smarthost=smarthost))
+        assert world.result("retry")["state"] == "auth"
+        told = str(
+            [world.result("retry"), world.lines.records, [entry.data for entry in world.journal.entries.values()]]
+        )
+        for secret in (SECRET, PLAIN, b64encode(SECRET.encode()).decode()):
+            assert secret not in told
