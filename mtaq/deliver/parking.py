@@ -29,6 +29,8 @@ SEEN_HEADER = "parked-seen"
 #: On every parked copy; the others are left out where there is nothing to say.
 HEADERS = (UNTIL_HEADER, REASON_HEADER, SITE_HEADER, SOURCE_HEADER, LINE_HEADER, TIMES_HEADER, SEEN_HEADER)
 
+#: Counted no further: waits have long been the longest then.
+_MOST_TIMES = 100
 #: AMQP headers are no place for long texts; a site is the names of all its hosts.
 _LONGEST = 500
 
@@ -86,7 +88,7 @@ def read_parked(headers: Headers) -> Parked | None:
             until=parse_time(str(headers[UNTIL_HEADER])),
             source=str(headers[SOURCE_HEADER]) if SOURCE_HEADER in headers else None,
             line=bytes.fromhex(str(headers.get(LINE_HEADER, ""))),
-            times=times if isinstance(times, int) else 0,
+            times=min(max(times, 0), _MOST_TIMES) if isinstance(times, int) else 0,
             seen_at=parse_time(str(headers[SEEN_HEADER])),
         )
     except (KeyError, ValueError):  # not ours, then

@@ -33,6 +33,15 @@ def test_waits_for_room_are_counted_in_a_row():
     assert read_parked(parked_headers(NotYet(1, "pause"), LATER, NOW, twice)) == replace(twice, times=0)
 
 
+@pytest.mark.parametrize(("said", "times"), [(2**63 - 1, 100), (-(2**63), 0), ("7", 0)])
+def test_a_count_that_is_none_is_not_gone_on_with(said, times):
+    """Anybody may write headers: a huge one could not be written again, and a negative one would make no wait."""
+    headers = {"parked-until": "2026-01-02 03:04:05", "parked-seen": "2026-01-02 03:04:05", "parked-times": said}
+    parked = read_parked(headers)
+    assert parked is not None
+    assert parked.times == times
+
+
 @pytest.mark.parametrize(
     "headers",
     [
