@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Policy = Literal["none", "quarantine", "reject"]
 POLICIES: tuple[Policy, ...] = ("none", "quarantine", "reject")  #: from the mildest to the strictest
 
 _VERSION = re.compile(r"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
+#: Longer records are read anew each time, or a stranger could fill the memory with them.
+_REMEMBERED_CHARACTERS = 1_024
 _URI = re.compile(r"mailto:[^@\s]+@[^@\s!]+(?:![0-9]+[kmgt]?)?|(?!mailto:)[a-z][a-z0-9+.-]*:[^\s!]+", re.IGNORECASE)
 
 
@@ -45,7 +48,10 @@ class DmarcRecord:
 def parse_records(records: Iterable[Sequence[bytes]]) -> DmarcRecord | None:
     """Return the record among the TXT *records* of one name; ``None`` for none, or several (RFC 9989 §4.10)."""
     texts = [text for text in (b"".join(strings).decode("latin-1") for strings in records) if _VERSION.match(text)]
-    return parse_record(texts[0]) if len(texts) == 1 else None
+    if len(texts) != 1:
+        return None
+    read = _remembered_record if len(texts[0]) <= _REMEMBERED_CHARACTERS else parse_record
+    return read(texts[0])
 
 
 def parse_record(text: str) -> DmarcRecord:
@@ -65,6 +71,9 @@ def parse_record(text: str) -> DmarcRecord:
         strict_dkim=low.get("adkim") == "s",
         strict_spf=low.get("aspf") == "s",
     )
+
+
+_remembered_record = lru_cache(maxsize=4_096)(parse_record)
 
 
 def _policies(tags: dict[str, str]) -> tuple[Policy | None, Policy | None, Policy | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 from mtaq.config.message_checks import CHECKS, Check
@@ -49,6 +49,10 @@ _WORDS = frozenset(
 
 CHECKED = counter("mtaq_checks", "Results of checks, one per signature with DKIM.", ("check", "result"))
 CHECK_SECONDS = histogram("mtaq_check_seconds", "Seconds that checks took, waiting for DNS included.", ("check",))
+
+# Finding the number of a label takes as long as counting.
+_counter = cache(CHECKED.labels)
+_clock = cache(CHECK_SECONDS.labels)
 
 
 class Checks:
@@ -94,7 +98,7 @@ class Checks:
         for check, items in report.items.items():
             for item in items:
                 word = item[check]
-                CHECKED.labels(check, word if word in _WORDS else "other").inc()
+                _counter(check, word if word in _WORDS else "other").inc()
                 if word == "temperror":
                     self._events.check_undecided(
                         check=check,
@@ -113,7 +117,7 @@ class Checks:
             self._events.bug(error, message_id=origin.queue_id)
             return Undecided(check, "broken here")
         finally:
-            CHECK_SECONDS.labels(check).observe(loop.time() - began_at)
+            _clock(check).observe(loop.time() - began_at)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Return what *work* returns, done beside the loop; when nobody waits any more it keeps its room to its end."""
