@@ -32,6 +32,8 @@ from mtaq.smtp.grammar import parse_mailbox
 _ACTIONS: Mapping[Kind, Action] = {"failure": "failed", "delay": "delayed", "success": "relayed"}
 #: Where an attempt brought no status of the class that is told.
 _STATUSES: Mapping[Kind, str] = {"failure": "5.0.0", "delay": "4.0.0", "success": "2.0.0"}
+#: Of what a peer said, or we, a notice tells this much.
+MAX_WORDS = 1000
 #: RFC 3463 §3.5: delivery time expired.
 _EXPIRED = "5.4.7"
 
@@ -87,7 +89,7 @@ class Notices:
             "until": format_time(life.expires_at),
             **_cause(kind, outcome, ending, message),
         }
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value[:MAX_WORDS] for name, value in said.items() if value is not None}
 
     def _kind(self, outcome: Outcome, ending: Ending, message: OutboxMessage, life: Life) -> Kind | None:
         if not message.envelope or ending.quiet:

@@ -204,7 +204,11 @@ class Results:
 
     async def _publish_notice(self, work: Work, entry: Mapping[str, Any]) -> str | None:
         """Publish the notice to the sender; return why, if it could not be put anywhere."""
-        notice, queue = make_notice(work.message, entry), entry["notice"]["queue"]
+        try:
+            notice, queue = make_notice(work.message, entry), entry["notice"]["queue"]
+        except Exception as error:  # it would come back every time, and the result is what counts
+            self._events.bug(error, message_id=work.message.message_id)
+            return None
         # Done again after a crash it may be there twice, and says so: if delivery gets both, it knows the second one.
         parcel = Parcel(
             body=notice.body,

@@ -371,3 +371,12 @@ async def test_ids_of_notices_are_as_long_as_others():
         assert len(world.names.server_id) <= MAX_SERVER_ID
         await world.deliver(outbox_json())
         assert len(notice(world)[0].json["message-id"]) <= 64
+
+
+async def test_a_bug_in_composing_costs_the_notice_and_nothing_else(monkeypatch: pytest.MonkeyPatch):
+    """It is logged; the result is published, and the message does not come back for ever."""
+    monkeypatch.setattr("mtaq.deliver.results.make_notice", lambda *_, **__: 1 / 0)
+    async with relay(Script(replies=NO_USER)) as (world, _):
+        assert await world.deliver(outbox_json()) == "ack"
+        assert (len(world.queues.stored["failure"]), world.queues.stored["dsn"]) == (1, [])
+        assert len(world.lines.of("bug")) == 1
