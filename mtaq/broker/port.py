@@ -6,10 +6,17 @@ Every wait is bounded; every failure is a ``BrokerError``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
-from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
+from mtaq.model.parcel import BrokerState, Consumed, Depth, Parcel, QueueSpec, Sifted, Waiting
+
+NO_HEADERS: Mapping[str, bool] = MappingProxyType({})
+
+#: Says what is to be published instead of a message that waits; ``None`` leaves it where it is. Called in the event
+#: loop; must not block, and must not fail on anything a stranger may have published.
+Choose = Callable[[Waiting], Parcel | None]
 
 
 class Consumer(Protocol):
@@ -66,6 +73,42 @@ class Broker(Protocol):
 
         *on_message* is called in the event loop and must not block; it may settle at once or any time later.
         Consumption survives a lost connection; what was unsettled then is handed out again with ``redelivered``.
+        """
+
+    async def sift(
+        self,
+        queue: str,
+        choose: Choose,
+        *,
+        to: str | None = None,
+        delayed: bool = False,
+        most: int | None = None,
+        again: Mapping[str, bool] = NO_HEADERS,
+    ) -> Sifted:
+        """Show each message that waits to *choose*, and publish what that returns in its place, due at once.
+
+        What is published is safe before the message it replaces is given up: who dies in between leaves both, never
+        none. What *choose* leaves keeps its place and its time; it may come out a second late, and be marked as
+        redelivered. What comes in meanwhile may be seen or not.
+
+        Args:
+            queue: Whose messages.
+            to: Where they are published; ``None`` for *queue* itself.
+            delayed: Those in the delay ladder of *queue*, instead of those in it.
+            most: Look at no more than so many.
+            again: Headers for what has to be published once more although *choose* leaves it: beyond some ten thousand
+                messages that are left no more can be held, and they go back with what is left of their delay.
+
+        Raises:
+            BrokerUnavailable: The broker went away; what was moved until then is moved.
+            UnconfirmedPublish: A queue does not exist.
+        """
+
+    async def depths(self, queues: Sequence[str]) -> Mapping[str, Depth | None]:
+        """Return how much lies in each of *queues*; ``None`` for what does not exist.
+
+        Raises:
+            BrokerUnavailable: Not connected, or no answer.
         """
 
     async def broadcast(self, exchange: str, body: bytes, *, timeout_s: float) -> None:

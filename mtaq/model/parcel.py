@@ -110,3 +110,69 @@ class QueueSpec:
     name: str
     ladder: bool = False
     dead_letter_to: str | None = None
+
+
+class Waiting(Protocol):
+    """One message that lies in a queue, or in the delay ladder of one. A ``Consumed`` is one as well."""
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue it lies in; that of a rung, where there are such."""
+
+    @property
+    def body(self) -> bytes:
+        """The JSON object, decompressed."""
+
+    @property
+    def type(self) -> str:
+        """AMQP ``type``, or empty."""
+
+    @property
+    def correlation_id(self) -> str:
+        """Our ``message-id``, or empty."""
+
+    @property
+    def message_id(self) -> str:
+        """AMQP ``message_id``, or empty."""
+
+    @property
+    def priority(self) -> int:
+        """AMQP ``priority``; 0 when there is none."""
+
+    @property
+    def headers(self) -> Mapping[str, str | int | bool]:
+        """AMQP headers that hold plain values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """What looking through a queue came to.
+
+    Attributes:
+        seen: Messages looked at; one may have been looked at twice.
+        moved: Of those, how many were published elsewhere.
+        refused: Messages that were to be moved, and stayed because their new queue does not take them.
+    """
+
+    seen: int = 0
+    moved: int = 0
+    refused: int = 0
+
+    def __add__(self, other: Sifted) -> Sifted:
+        return Sifted(self.seen + other.seen, self.moved + other.moved, self.refused + other.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much lies in a queue.
+
+    Attributes:
+        ready: Messages that may be handed out now.
+        consumers: Who takes them: processes, or consumers where the broker counts those.
+        delayed: Messages in its delay ladder by rung, the lowest first, empty ones left out. The embedded queue has no
+            rungs, and counts as if it had.
+    """
+
+    ready: int
+    consumers: int
+    delayed: Mapping[int, int] = field(default_factory=dict)

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import orjson
-
 from mtaq.broker.embedded.clock import QueueClock, uptime_s
 from mtaq.broker.embedded.operations import (
+    Answer,
     Consume,
+    Count,
     Declare,
     Leave,
     Operation,
@@ -29,10 +28,13 @@ from mtaq.broker.embedded.operations import (
     Stop,
     Subscription,
 )
+from mtaq.broker.embedded.properties import encode_properties, read_properties
 from mtaq.broker.embedded.store import QueueStore, Taken
+from mtaq.broker.embedded.sweep import sift
 from mtaq.broker.group_commit import GroupCommit, OnState
-from mtaq.model.errors import TooLarge, UnconfirmedPublish
-from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
+from mtaq.broker.port import NO_HEADERS, Choose
+from mtaq.model.errors import TooLarge
+from mtaq.model.parcel import BrokerState, Consumed, Depth, Parcel, QueueSpec, Sifted
 
 #: Longest wait of the calls that have no limit of their own.
 _TIMEOUT_S = 30.0
@@ -66,7 +68,7 @@ class EmbeddedBroker:
         self._max_priority = _MAX_PRIORITY if max_priority is None else min(max_priority, _MAX_PRIORITY)
         self._declare = declare
         store = QueueStore(path, QueueClock(uptime), self._taken)
-        self._engine: GroupCommit[Operation, bool | None] = GroupCommit(
+        self._engine: GroupCommit[Operation, Answer] = GroupCommit(
             store, name=f"embedded queue {path}", on_state=on_state
         )
 
@@ -108,7 +110,7 @@ class EmbeddedBroker:
         if size_bytes > self._max_size_bytes:
             raise TooLarge(f"{size_bytes} bytes are more than the queue takes ({self._max_size_bytes})")
         priority = min(max(parcel.priority, 0), self._max_priority)
-        publish = Publish(queue, priority, delay_s, _encode_properties(parcel), parcel.body)
+        publish = Publish(queue, priority, delay_s, encode_properties(parcel), parcel.body)
         await self._engine.ask(publish, timeout_s=timeout_s, size_bytes=size_bytes)
 
     def consume(self, queue: str, *, prefetch: int, on_message: Callable[[Consumed], None]) -> EmbeddedConsumer:
@@ -119,6 +121,27 @@ class EmbeddedBroker:
         consumer = EmbeddedConsumer(self._engine, queue, prefetch, on_message)
         self._engine.post(Consume(consumer.subscription))
         return consumer
+
+    async def sift(
+        self,
+        queue: str,
+        choose: Choose,
+        *,
+        to: str | None = None,
+        delayed: bool = False,
+        most: int | None = None,
+        again: Mapping[str, bool] = NO_HEADERS,
+    ) -> Sifted:
+        """As the port says. A message moves in one transaction, so there is never a second one."""
+        return await sift(self._engine, queue, choose, to=to or queue, delayed=delayed, most=most)
+
+    async def depths(self, queues: Sequence[str]) -> Mapping[str, Depth | None]:
+        """As the port says."""
+        found: dict[str, Depth | None] = {}
+        for queue in queues:
+            depth = await self._engine.ask(Count(queue), timeout_s=_TIMEOUT_S)
+            found[queue] = depth if isinstance(depth, Depth) else None
+        return found
 
     async def broadcast(self, exchange: str, body: bytes, *, timeout_s: float) -> None:
         """Nothing: the processes of one host find out by looking."""
@@ -143,7 +166,7 @@ class EmbeddedConsumer:
 
     def __init__(
         self,
-        engine: GroupCommit[Operation, bool | None],
+        engine: GroupCommit[Operation, Answer],
         queue: str,
         prefetch: int,
         on_message: Callable[[Consumed], None],
@@ -183,7 +206,7 @@ class EmbeddedMessage:
 
     __slots__ = ("_engine", "_row", "_settled", "correlation_id", "headers", "message_id", "queue", "type")
 
-    def __init__(self, engine: GroupCommit[Operation, bool | None], queue: str, row: Row) -> None:
+    def __init__(self, engine: GroupCommit[Operation, Answer], queue: str, row: Row) -> None:
         self._engine = engine
         self._row = row
         self._settled = False
@@ -192,7 +215,7 @@ class EmbeddedMessage:
         self.correlation_id: str
         self.type: str
         self.headers: Mapping[str, str | int | bool]
-        self.message_id, self.correlation_id, self.type, self.headers = orjson.loads(row.properties)
+        self.message_id, self.correlation_id, self.type, self.headers = read_properties(row.properties)
 
     @property
     def body(self) -> bytes:
@@ -226,14 +249,6 @@ class EmbeddedMessage:
         if not self._settled:
             self._settled = True
             self._engine.post(Settle(self._row.id, requeue))
-
-
-def _encode_properties(parcel: Parcel) -> bytes:
-    message_id = parcel.message_id or str(uuid.uuid4())
-    try:
-        return orjson.dumps((message_id, parcel.correlation_id, parcel.type, dict(parcel.headers)))
-    except orjson.JSONEncodeError as error:
-        raise UnconfirmedPublish(f"properties that cannot be written: {error}") from error
 
 
 def _deliver(taken: Taken) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mtaq.model.parcel import QueueSpec
+from mtaq.model.parcel import Depth, QueueSpec
 
 
 class Row(NamedTuple):
@@ -86,7 +86,50 @@ class Leave:
     """Give back everything that is not settled: this process is done."""
 
 
-Operation = Publish | Settle | Declare | Consume | Stop | Leave
+class Lying(NamedTuple):
+    """A message as it lies in a queue or waits for its time, in nobody's hands."""
+
+    id: int
+    priority: int
+    properties: bytes
+    body: bytes
+
+
+class Look(NamedTuple):
+    """List messages of a queue behind the one with id ``after``: those that are delayed, or those that are not."""
+
+    queue: str
+    delayed: bool
+    after: int
+    most: int
+
+
+class Change(NamedTuple):
+    """What becomes of a message that moves; ``body`` is ``None`` when it stays as it is."""
+
+    id: int
+    priority: int
+    properties: bytes
+    body: bytes | None
+
+
+class Move(NamedTuple):
+    """Put messages into a queue, due at once, if nobody has them yet; the result is how many."""
+
+    changes: Sequence[Change]
+    delayed: bool
+    to: str
+
+
+class Count(NamedTuple):
+    """Count what lies in a queue; the result is a ``Depth``, or ``None`` without such a queue."""
+
+    queue: str
+
+
+Answer = bool | int | Sequence[Lying] | Depth | None
+
+Operation = Look | Move | Count | Publish | Settle | Declare | Consume | Stop | Leave
 
 
 @dataclass(slots=True)
@@ -96,7 +139,7 @@ class Batch:
     size: int
     publishes: list[tuple[int, Publish]] = field(default_factory=list)
     settled: list[Settle] = field(default_factory=list)
-    others: list[tuple[int, Declare | Consume | Stop | Leave]] = field(default_factory=list)
+    others: list[tuple[int, Declare | Consume | Stop | Leave | Look | Move | Count]] = field(default_factory=list)
 
     @classmethod
     def sort(cls, operations: Sequence[Operation]) -> Batch:

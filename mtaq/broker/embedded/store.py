@@ -21,10 +21,14 @@ from pathlib import Path
 from mtaq.broker.embedded import tables
 from mtaq.broker.embedded.clock import QueueClock
 from mtaq.broker.embedded.operations import (
+    Answer,
     Batch,
     Consume,
+    Count,
     Declare,
     Leave,
+    Look,
+    Move,
     Operation,
     Publish,
     Row,
@@ -46,6 +50,8 @@ _TIDY_S = 1.0
 _IDLE_S = 1.0
 #: Most content handed out by one transaction.
 _MAX_BYTES = 16 << 20
+#: Most content shown by one transaction.
+_LOOK_BYTES = 4 << 20
 
 Taken = list[tuple[Subscription, list[Row]]]
 
@@ -107,11 +113,11 @@ class QueueStore:
             tables.give_back_all_but(connection, self._out, self._owner)
             self._release_dead(connection)
 
-    def carry_out(self, operations: Sequence[Operation]) -> Sequence[bool | Exception | None]:
+    def carry_out(self, operations: Sequence[Operation]) -> Sequence[Answer | Exception]:
         """Do it all in one transaction, then hand out what it fetched."""
         assert self._file is not None, "not open"
         batch = Batch.sort(operations)
-        results: list[bool | Exception | None] = [None] * batch.size
+        results: list[Answer | Exception] = [None] * batch.size
         settled = [one for one in batch.settled if one.id in self._out]
         freed = Counter(id(self._out[one.id]) for one in settled)
         with self._file.transaction() as connection:
@@ -188,7 +194,7 @@ class QueueStore:
         self,
         connection: sqlite3.Connection,
         publishes: Sequence[tuple[int, Publish]],
-        results: list[bool | Exception | None],
+        results: list[Answer | Exception],
     ) -> None:
         accepted: list[tuple[int, Publish]] = []
         for index, publish in publishes:
@@ -214,10 +220,16 @@ class QueueStore:
             found = self._queues.get(queue)
         return found
 
-    def _other(self, connection: sqlite3.Connection, operation: Operation) -> bool | Exception | None:
+    def _other(self, connection: sqlite3.Connection, operation: Operation) -> Answer | Exception:
         match operation:
             case Declare(queues, make):
                 return self._declare(connection, queues) if make else self._look_for(connection, queues)
+            case Count(queue):
+                return tables.depth(connection, queue, self._clock.now())
+            case Look() as look:
+                return self._list(connection, look)
+            case Move() as move:
+                return self._move(connection, move)
             case Consume(subscription):
                 self._subscriptions = [one for one in self._subscriptions if one is not subscription] + [subscription]
             case Stop(subscription):
@@ -242,6 +254,21 @@ class QueueStore:
             if found is None or (spec.ladder and not found[1]):
                 return TopologyMismatch(f"queue {spec.name!r} was not declared{' with delays' if found else ''}")
         return False
+
+    def _list(self, connection: sqlite3.Connection, look: Look) -> Answer | Exception:
+        queue = self._find(connection, look.queue)
+        if queue is None:
+            return UnconfirmedPublish(f"there is no queue {look.queue}")
+        return tables.lying(
+            connection, queue[0], delayed=look.delayed, after=look.after, most=look.most, max_bytes=_LOOK_BYTES
+        )
+
+    def _move(self, connection: sqlite3.Connection, move: Move) -> Answer | Exception:
+        queue = self._find(connection, move.to)
+        if queue is None:
+            return UnconfirmedPublish(f"there is no queue {move.to}: it must be declared first")
+        self._look(move.to)
+        return tables.move(connection, move.changes, queue[0], delayed=move.delayed)
 
     def _release(self, connection: sqlite3.Connection) -> None:
         """What time has brought: delays that are over, dead processes, an emptied file."""

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 
-from mtaq.broker.embedded.operations import Publish, Row
-from mtaq.model.parcel import QueueSpec
+from mtaq.broker.embedded.operations import Change, Lying, Publish, Row
+from mtaq.model.parcel import Depth, QueueSpec
 
 FORMAT_VERSION = 1
 
@@ -54,6 +54,20 @@ _GIVE_BACK = """
 _GIVE_BACK_ALL_BUT = """
     UPDATE messages SET owner = NULL, redelivered = 1
     WHERE owner = ? AND id NOT IN (SELECT value FROM json_each(?))"""
+_LYING = "owner IS NULL AND due_at IS NOT NULL", "owner IS NULL AND due_at IS NULL"
+_LIST_LYING, _LIST_READY_BY_ID = (
+    f"SELECT id, priority, size_bytes FROM messages WHERE queue = ? AND {which} AND id > ? ORDER BY id LIMIT ?"  # noqa: S608 - of two constants
+    for which in _LYING
+)
+_MOVE_LYING, _MOVE_READY = (
+    f"UPDATE messages SET queue = ?, due_at = NULL, priority = ? WHERE id = ? AND {which}"  # noqa: S608 - of two constants
+    for which in _LYING
+)
+_RUNGS = 23
+_RUNG_OF = " ".join(f"WHEN left_s < {2 ** (rung + 1)} THEN {rung}" for rung in range(_RUNGS - 1))
+_COUNT_DELAYED = f"""
+    SELECT CASE {_RUNG_OF} ELSE {_RUNGS - 1} END AS rung, count(*)
+    FROM (SELECT due_at - ? AS left_s FROM messages WHERE queue = ? AND due_at IS NOT NULL) GROUP BY rung"""  # noqa: S608 - numbers
 
 #: From this size on, bodies are streamed in and out: SQLite would otherwise hold two more copies of them.
 _STREAM_BYTES = 1 << 20
@@ -141,6 +155,46 @@ def _content(connection: sqlite3.Connection, id_: int, size_bytes: int) -> tuple
     (properties,) = connection.execute("SELECT properties FROM contents WHERE id = ?", (id_,)).fetchone()
     with connection.blobopen("contents", "body", id_, readonly=True) as blob:
         return properties, blob.read()
+
+
+def lying(
+    connection: sqlite3.Connection, queue: int, *, delayed: bool, after: int, most: int, max_bytes: int
+) -> list[Lying]:
+    """Return messages of a queue that nobody has, by their ids, at most *most* and about *max_bytes*."""
+    listing = _LIST_LYING if delayed else _LIST_READY_BY_ID
+    found: list[Lying] = []
+    for id_, priority, size in connection.execute(listing, (queue, after, most)).fetchall():
+        if found and size > max_bytes:
+            break
+        max_bytes -= size
+        found.append(Lying(id_, priority, *_content(connection, id_, size)))
+    return found
+
+
+def move(connection: sqlite3.Connection, changes: Iterable[Change], to: int, *, delayed: bool) -> int:
+    """Put messages into the queue *to*, due at once, if they are still where they were; return how many."""
+    moved = 0
+    for change in changes:
+        if not connection.execute(_MOVE_LYING if delayed else _MOVE_READY, (to, change.priority, change.id)).rowcount:
+            continue
+        moved += 1
+        connection.execute("UPDATE contents SET properties = ? WHERE id = ?", (change.properties, change.id))
+        if change.body is not None:
+            connection.execute("UPDATE contents SET body = ? WHERE id = ?", (change.body, change.id))
+            connection.execute("UPDATE messages SET size_bytes = ? WHERE id = ?", (len(change.body), change.id))
+    return moved
+
+
+def depth(connection: sqlite3.Connection, name: str, now: float) -> Depth | None:
+    """Return how much lies in a queue; ``None`` when there is none of this name."""
+    row = connection.execute("SELECT id FROM queues WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    ready = _number(
+        connection.execute("SELECT count(*) FROM messages WHERE queue = ? AND owner IS NULL AND due_at IS NULL", row)
+    )
+    consumers = _number(connection.execute("SELECT count(*) FROM consumers WHERE queue = ?", (name,)))
+    return Depth(ready, consumers, dict(connection.execute(_COUNT_DELAYED, (now, *row)).fetchall()))
 
 
 def forget(connection: sqlite3.Connection, ids: Iterable[int], owner: int) -> None:

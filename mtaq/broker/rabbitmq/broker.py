@@ -7,19 +7,22 @@ A connection that RabbitMQ blocks carries nothing, acks included: hence two. The
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from mtaq.broker.address import RabbitMQAddress
 from mtaq.broker.options import BrokerOptions
-from mtaq.broker.port import Consumer
+from mtaq.broker.port import NO_HEADERS, Choose, Consumer
 from mtaq.broker.rabbitmq.consume import Consumption
 from mtaq.broker.rabbitmq.content import INFLATION
 from mtaq.broker.rabbitmq.fanout import Listening, broadcast
+from mtaq.broker.rabbitmq.ladder import RUNGS, rung_name
 from mtaq.broker.rabbitmq.link import Link
 from mtaq.broker.rabbitmq.publish import Publisher
 from mtaq.broker.rabbitmq.quiet import quieten
+from mtaq.broker.rabbitmq.sweep import Sifting, Sweeper
 from mtaq.broker.rabbitmq.topology import Topology
-from mtaq.model.parcel import BrokerState, Consumed, Parcel, QueueSpec
+from mtaq.model.parcel import BrokerState, Consumed, Depth, Parcel, QueueSpec, Sifted
 
 
 class RabbitMQBroker:
@@ -34,6 +37,8 @@ class RabbitMQBroker:
         self._consuming = Link(options.addresses, options, "consuming")
         self._topology = Topology(self._publishing, options, unit_s=ladder_unit_s)
         self._publisher = Publisher(self._publishing, self._topology, options, unit_s=ladder_unit_s)
+        self._sweeper = Sweeper(self._consuming, self._topology, self._publisher.publish)
+        self._unit_s = ladder_unit_s
         self._consumptions: list[Consumption] = []
         self._listenings: list[Listening] = []
 
@@ -68,6 +73,45 @@ class RabbitMQBroker:
         )
         self._consumptions.append(consumption)
         return consumption
+
+    async def sift(
+        self,
+        queue: str,
+        choose: Choose,
+        *,
+        to: str | None = None,
+        delayed: bool = False,
+        most: int | None = None,
+        again: Mapping[str, bool] = NO_HEADERS,
+    ) -> Sifted:
+        """As the port says. The ladder's lowest rungs are left out: what is there comes out within seconds."""
+        work = Sifting(
+            queue=queue,
+            choose=choose,
+            to=to,
+            most=most,
+            again=again,
+            limit_bytes=INFLATION * self._options.max_size_bytes,
+            unit_s=self._unit_s,
+        )
+        return await (self._sweeper.sift_ladder(work) if delayed else self._sweeper.sift_queue(work))
+
+    async def depths(self, queues: Sequence[str]) -> Mapping[str, Depth | None]:
+        """As the port says."""
+        return {queue: await self._depth(queue) for queue in queues}
+
+    async def _depth(self, queue: str) -> Depth | None:
+        depth = await self._topology.depth(queue)
+        if depth is None:
+            return None
+        delayed: dict[int, int] = {}
+        for number in range(RUNGS):
+            rung = await self._topology.depth(rung_name(queue, number))
+            if rung is None:  # it has no ladder
+                break
+            if rung.ready:
+                delayed[number] = rung.ready
+        return replace(depth, delayed=delayed)
 
     async def broadcast(self, exchange: str, body: bytes, *, timeout_s: float) -> None:
         """As the port says."""

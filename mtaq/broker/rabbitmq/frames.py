@@ -54,6 +54,7 @@ class Properties(NamedTuple):
     Attributes:
         size_bytes: Of the body.
         table: The headers, not yet read; empty when there are none.
+        time_s: When it was published, in seconds since 1970; 0 when that is not said.
     """
 
     size_bytes: int
@@ -63,6 +64,7 @@ class Properties(NamedTuple):
     correlation_id: str = ""
     message_id: str = ""
     type: str = ""
+    time_s: int = 0
 
     @property
     def headers(self) -> Mapping[str, Any]:
@@ -137,12 +139,19 @@ def read_deliver(payload: bytes) -> tuple[int, bool]:
     return _LONGLONG.unpack_from(payload, at)[0], bool(payload[at + 8] & 1)
 
 
+def read_routing_key(payload: bytes) -> str:
+    """Return the routing key of a ``basic.deliver``."""
+    at = 5 + payload[4] + 9  # behind consumer's tag, delivery tag and flags
+    at += 1 + payload[at]  # and behind the exchange
+    return payload[at + 1 : at + 1 + payload[at]].decode(errors="replace")
+
+
 def read_properties(payload: bytes) -> Properties:
     """Return what a content header says."""
     _, _, size_bytes, flags = _CONTENT.unpack_from(payload)
     at = _CONTENT.size
     texts: dict[int, str] = {}
-    table, priority = b"", 0
+    table, priority, time_s = b"", 0, 0
     for flag in _READ:
         if not flags & flag:
             continue
@@ -156,6 +165,7 @@ def read_properties(payload: bytes) -> Properties:
             priority = payload[at]
         elif flag == _TIMESTAMP:
             end = at + _LONGLONG.size
+            time_s = _LONGLONG.unpack_from(payload, at)[0]
         else:
             end = at + 1 + payload[at]
             texts[flag] = payload[at + 1 : end].decode(errors="replace")
@@ -169,6 +179,7 @@ def read_properties(payload: bytes) -> Properties:
         correlation_id=text(_CORRELATION_ID, ""),
         message_id=text(_MESSAGE_ID, ""),
         type=text(_TYPE, ""),
+        time_s=time_s,
     )
 
 

@@ -68,5 +68,24 @@ def trip(queue: str, delay_s: float, unit_s: float = 1.0) -> tuple[str, str]:
     return rung_name(queue, units.bit_length() - 1), ".".join(f"{units:0{RUNGS}b}")
 
 
+def leaves_at(rung: int, key: str, sent_at_s: float, unit_s: float = 1.0) -> tuple[float, float] | None:
+    """
+    Say how long a message stays that was found on a rung.
+
+    Args:
+        rung: The number of the rung.
+        key: Its routing key.
+        sent_at_s: When its trip began; any clock.
+
+    Returns:
+        When it leaves this rung, and when it will have reached the target; ``None`` when *key* is none of ours.
+    """
+    bits = key.replace(".", "")
+    if len(bits) != RUNGS or key.count(".") != RUNGS - 1 or not set(bits) <= {"0", "1"}:
+        return None
+    units = int(bits, 2)
+    return sent_at_s + (units >> rung << rung) * unit_s, sent_at_s + units * unit_s
+
+
 def _binding_key(number: int, bit: str) -> str:
     return ".".join("*" * (RUNGS - 1 - number) + bit + "*" * number)

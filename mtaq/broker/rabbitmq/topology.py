@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ from mtaq.broker.options import BrokerOptions
 from mtaq.broker.rabbitmq.ladder import rungs
 from mtaq.broker.rabbitmq.link import RPC_TIMEOUT_S, Link, translated
 from mtaq.model.errors import TopologyMismatch
-from mtaq.model.parcel import QueueSpec
+from mtaq.model.parcel import Depth, QueueSpec
 
 #: Absent, RabbitMQ 4 drops a message after 20 returns; -1 makes 3.10 drop it at the first.
 DELIVERY_LIMIT = 1_000_000
@@ -36,6 +37,10 @@ _QUORUM_PRIORITIES_SINCE = (4, 3)
 
 _DECLARE_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 5.0
+
+#: RabbitMQ calls a quorum queue empty, and without consumers, that was busy for a quarter of a second when it asked it.
+_SILENT_S = 0.2
+_DEPTH_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +164,21 @@ class Topology:
                 finally:
                     await self._close()
 
+    async def depth(self, queue: str) -> Depth | None:
+        """Return how much lies in *queue*, its ladder aside; ``None`` when it does not exist."""
+        with translated(f"cannot look at queue {queue}"):
+            async with self._busy, asyncio.timeout(_DEPTH_TIMEOUT_S):
+                while True:
+                    began_s = time.monotonic()
+                    try:
+                        told = await self._ask("", Queue.Declare(queue=queue, passive=True))
+                    except ChannelNotFoundEntity:
+                        return None
+                    assert isinstance(told, Queue.DeclareOk)
+                    depth = Depth(told.message_count or 0, told.consumer_count or 0)
+                    if depth.ready or depth.consumers or time.monotonic() - began_s < _SILENT_S:
+                        return depth
+
     async def _make(self, wanted: Plan) -> bool:
         created = False
         for queue in wanted.queues:
@@ -192,12 +212,12 @@ class Topology:
             return False
         return True
 
-    async def _ask(self, what: str, method: Frame) -> None:
+    async def _ask(self, what: str, method: Frame) -> object:
         if self._channel is None or self._channel.is_closed:  # a refusal closes the channel it came on
             self._channel = await self._link.channel(confirms=False)
         try:
             async with asyncio.timeout(RPC_TIMEOUT_S):
-                await self._channel.rpc(method)
+                return await self._channel.rpc(method)
         except ChannelPreconditionFailed as error:
             raise TopologyMismatch(explain(what, str(error))) from error
         except (ChannelAccessRefused, ChannelLockedResource) as error:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtaq.broker.rabbitmq.ladder import LONGEST, RUNGS, Rung, rung_name, rungs, trip
+from mtaq.broker.rabbitmq.ladder import LONGEST, RUNGS, Rung, leaves_at, rung_name, rungs, trip
 
 
 def _matches(binding_key: str, routing_key: str) -> bool:
@@ -69,3 +69,17 @@ def test_other_units(unit_s: float) -> None:
     assert lowest.ttl_ms >= 1
     assert highest.ttl_ms == round(2 ** (RUNGS - 1) * unit_s * 1000)
     assert trip("q", 3 * unit_s, unit_s)[0] == rung_name("q", 1)
+
+
+@given(delay_s=st.integers(1, LONGEST), rung=st.integers(0, RUNGS - 1))
+def test_when_it_leaves_a_rung(delay_s: int, rung: int) -> None:
+    """On its way down a message has spent the higher bits of its delay when it leaves a rung, and then all of it."""
+    _, key = trip("outbox", delay_s)
+    leaves = leaves_at(rung, key, 1000.0)
+    assert leaves == (1000.0 + delay_s // 2**rung * 2**rung, 1000.0 + delay_s)
+
+
+@pytest.mark.parametrize("key", ["", "outbox", "1.0", ".".join("2" * RUNGS), "1" * (RUNGS + 1)])
+def test_keys_of_others(key: str) -> None:
+    """A key that is none of ours says nothing."""
+    assert leaves_at(3, key, 0.0) is None
