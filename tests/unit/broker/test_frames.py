@@ -161,7 +161,7 @@ def test_properties(size_bytes: int, known: dict[str, Any], others: dict[str, An
     assert found._replace(table=b"") == Properties(size_bytes=size_bytes, **known)
 
 
-@given(consumer=SHORT, exchange=SHORT, key=SHORT, tag=TAGS)
+@given(consumer=SHORT, exchange=st.sampled_from(["", "outbox.delay.3"]), key=SHORT, tag=TAGS)
 def test_routing_keys(consumer: str, exchange: str, key: str, tag: int) -> None:
     """The routing key stands behind whatever else a delivery says."""
     deliver = Basic.Deliver(consumer_tag=consumer, delivery_tag=tag, exchange=exchange, routing_key=key)
