@@ -125,6 +125,11 @@ def add_scope_arguments(parser: argparse.ArgumentParser) -> None:
     sources.add_argument(
         "--pool", metavar="NAME", type=argument(parse_word), help="from the addresses of this pool only"
     )
+    add_destination_arguments(parser)
+
+
+def add_destination_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--domain`` and ``--site``."""
     destinations = parser.add_mutually_exclusive_group()
     destinations.add_argument(
         "--domain", metavar="DOMAIN", type=argument(parse_scope_domain),

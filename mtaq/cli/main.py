@@ -41,6 +41,7 @@ VERBS: dict[str, str] = {
     "dkim": "mtaq.cli.dkim",
     "pool": "mtaq.cli.pool",
     "dns-override": "mtaq.cli.dns_override",
+    "tls": "mtaq.cli.tls",
     "config": "mtaq.cli.config",
     "version": "mtaq.cli.version",
 }

@@ -11,9 +11,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
+from typing import Any, get_args
 
-from mtaq.config import DeliverOptions, Security
+from mtaq.config import DeliverOptions
 from mtaq.deliver.category import greylisted_from
 from mtaq.deliver.dispatch import Dispatcher, Reconsider
 from mtaq.deliver.egress import Sources, choose_sources
@@ -25,6 +25,7 @@ from mtaq.deliver.route import Route, Router
 from mtaq.deliver.signing import Signing
 from mtaq.deliver.tls_policy import Demand, TlsPolicies
 from mtaq.model.address import Address
+from mtaq.model.control import DemandedSecurity, TlsLevel
 from mtaq.model.message import OutboxMessage
 from mtaq.smtp.client_commands import Transaction
 from mtaq.telemetry.events import EventLog
@@ -33,14 +34,23 @@ from mtaq.telemetry.events import EventLog
 WARM_UP_SPREAD_S = 8 * 3600.0
 
 
-def demanded_security(message: OutboxMessage, route: Route, options: DeliverOptions) -> Security:
-    """Return what *message* demands of a connection on *route*."""
+def demanded_security(
+    message: OutboxMessage, route: Route, options: DeliverOptions, entry: TlsLevel | None = None
+) -> DemandedSecurity:
+    """Return what *message* demands of a connection on *route*; *entry* is what operators say of that destination."""
+    level = None if entry is None else entry.level
+    security: DemandedSecurity = route.security or message.security or level or options.delivery_security
+    if level is not None and route.security is not None and message.smarthost is None:
+        security = _stronger(security, level)  # the smarthost has its own level, whoever the mail is for
+    if route.login is not None:
+        security = _stronger(security, "required")  # RFC 4954 §4: no password in clear
     if message.requiretls:
-        return "verified"  # RFC 8689 §4.2.1: TLS, with a certificate that proves the host
-    security = route.security or message.security or options.delivery_security
-    if route.login is not None and security in ("optional", "opportunistic"):
-        return "required"  # RFC 4954 §4: no password in clear
+        security = _stronger(security, "verified")  # RFC 8689 §4.2.1: TLS, with a certificate that proves the host
     return security
+
+
+def _stronger(one: DemandedSecurity, other: DemandedSecurity) -> DemandedSecurity:
+    return max(one, other, key=get_args(DemandedSecurity).index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +158,8 @@ class Attempts:
                 site = route.site
                 plain = replace(prepare(rewritten, sender, recipient), on_content=patience.on_content)
                 transaction = await self._signing.plan(rewritten, plain)
-                security = demanded_security(rewritten, route, self.options)
+                entry = self._orders.control.tls_level(domain=recipient.domain, site=site)
+                security = demanded_security(rewritten, route, self.options, entry)
                 tls = await self._tls.demand(transaction, route, security)
                 return await self._carried(_Trip(rewritten, transaction, route, tls, patience))
             except HostFailure as failure:

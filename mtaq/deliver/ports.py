@@ -24,6 +24,7 @@ from mtaq.model.control import (
     Rewritten,
     Scope,
     Suppression,
+    TlsLevel,
 )
 from mtaq.model.parcel import BrokerState, Consumed, Parcel
 
@@ -389,6 +390,9 @@ class Control(Protocol):
 
     def dns_override(self, domain: str) -> DnsOverride | None:
         """Return where mail for *domain* goes whatever DNS says, or ``None``."""
+
+    def tls_level(self, *, domain: str, site: str | None) -> TlsLevel | None:
+        """Return how connections there are encrypted, or ``None`` when no entry says so."""
 
     def add_pause(
         self,

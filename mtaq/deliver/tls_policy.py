@@ -1,8 +1,8 @@
 """How must a mail host prove itself before it gets a message: what is demanded, and what that means for one host?
 
-A ``Demand`` is made for each message from ``security``, the sender's wishes and the domain's own policies; messages
-with equal demands share connections. ``Terms`` are made of it for each host that is tried. The handshake is the
-opener's; DANE (RFC 7672) and MTA-STS (RFC 8461) only ever make a demand stronger, and where both speak, DANE does.
+A ``Demand`` is made for each message from its level of security, the sender's wishes and the domain's own policies;
+messages with equal demands share connections. ``Terms`` are made of it for each host that is tried. The handshake is
+the opener's; DANE (RFC 7672) and MTA-STS (RFC 8461) only ever make a demand stronger, and where both speak, DANE does.
 
 A refusal (``HostFailure``) is transient, because whoever can disturb DNS or TLS must not be able to return mail; it is
 final only with REQUIRETLS (RFC 8689 §4.2.1).
@@ -30,6 +30,7 @@ from mtaq.deliver.route import Route, Target, is_ip
 from mtaq.deliver.tls_ports import ProvedNames
 from mtaq.deliver.tls_session import UNJUDGED, Judged, Objection, TlsSession, counted
 from mtaq.mime.headers import HEADER_LIMIT_BYTES, fields, header_end
+from mtaq.model.control import DemandedSecurity
 from mtaq.model.errors import NoSuchDomain, ResolverTimeout
 from mtaq.smtp.client_commands import Transaction
 from mtaq.smtp.grammar import a_label_domain
@@ -52,6 +53,7 @@ class Demand:
     Attributes:
         security: Without any policy.
         dane: Are the names of the mail hosts proved, so that their TLSA records count?
+        dane_only: A host must prove itself by them.
         sts: The domain's policy, if it has one.
         names: Further names that the certificate of a host may have (RFC 7672 §3.2.2).
         requiretls: REQUIRETLS was given.
@@ -61,6 +63,7 @@ class Demand:
 
     security: Security
     dane: bool = False
+    dane_only: bool = False
     sts: StsPolicy | None = None
     names: tuple[str, ...] = ()
     requiretls: bool = False
@@ -180,18 +183,20 @@ class TlsPolicies:
         self._sts = sts
         self._tell = tell
 
-    async def demand(self, transaction: Transaction, route: Route, security: Security) -> Demand:
+    async def demand(self, transaction: Transaction, route: Route, demanded: DemandedSecurity) -> Demand:
         """
         Return what *transaction* demands on its *route*.
 
         Args:
-            security: What message, smarthost or configuration say.
+            demanded: What message, operators, smarthost or configuration say.
         """
+        dane_only = demanded == "dane-only"
+        security: Security = "required" if demanded == "dane-only" else demanded
         names, requiretls, domain = self._names, transaction.requiretls, transaction.forward_paths[0].domain
         is_literal = not route.hosts or (not route.named and is_ip(route.hosts[0].name))
         if names is None or is_literal:
-            return Demand(security=security, requiretls=requiretls, proved=requiretls)
-        if not requiretls and ignores_policies(transaction.content):
+            return Demand(security=security, dane_only=dane_only, requiretls=requiretls, proved=requiretls)
+        if not requiretls and not dane_only and ignores_policies(transaction.content):
             return Demand(security=security, reported=False)
         if security == "optional":
             return Demand(security=security)
@@ -199,10 +204,11 @@ class TlsPolicies:
         sts = None
         if "mta-sts" in self.policies and self._sts is not None and not route.named:
             sts = await self._sts.find(a_label_domain(domain))
-        is_dane = proved and self._trusts_dnssec and "dane" in self.policies
+        is_dane = proved and self._trusts_dnssec and (dane_only or "dane" in self.policies)
         return Demand(
             security=security,
             dane=is_dane,
+            dane_only=dane_only,
             sts=sts,
             names=await self._further_names(domain, route, names) if is_dane and not route.named else (),
             requiretls=requiretls,
@@ -249,6 +255,9 @@ class TlsPolicies:
             except ResolverTimeout as error:
                 objection = Objection("dnssec-invalid", str(error))
                 raise Refused(_without_tlsa(target, objection.text), "dane", Judged("tlsa"), objection) from error
+        if demand.dane_only and (published is None or not dane.usable(published.records)):
+            text = f"DANE is demanded, and DNSSEC proves no TLSA record of {target.host} that can be used"
+            raise HostFailure(_refused(target, text, "dane", final=False))
         if published is None:
             return _beside_dane(demand, target)
         return _by_dane(published, demand, target)

@@ -1,4 +1,4 @@
-"""What operators change about delivery while it runs: throttles, pauses, suppressions, rules, pools, keys.
+"""What operators change about delivery while it runs: throttles, pauses, suppressions, rules, pools, keys, encryption.
 
 Nouns only, already in their one spelling; what may be written into them is decided by ``mtaq.state.control_entries``,
 which of them holds for a message by ``mtaq.state.control``. A domain is spelled as in an ``Address``; ``*.example.com``
@@ -19,6 +19,9 @@ PatternKind = Literal["exact", "wildcard", "regex"]
 """``exact``: an address, or a domain for all of its addresses. ``wildcard``: ``*`` and ``?``. ``regex``: RE2's."""
 
 ResponseAction = Literal["retry", "fail", "other-source"]
+
+DemandedSecurity = Literal["optional", "opportunistic", "required", "verified", "dane-only"]
+"""What can be demanded of a connection to a mail host, the weakest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,3 +404,16 @@ class DnsOverride(Entry):
 
     domain: str
     hosts: tuple[OverrideHost, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsLevel(Entry):
+    """How connections to a destination are encrypted. Of several that hold, the most specific one counts.
+
+    Attributes:
+        scope: The destination; source and pool are not said.
+        level: ``dane-only``: only to hosts that prove themselves by DANE.
+    """
+
+    scope: Scope
+    level: DemandedSecurity

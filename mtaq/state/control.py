@@ -29,6 +29,7 @@ from mtaq.model.control import (
     Scope,
     Suppression,
     Throttle,
+    TlsLevel,
     WarmUp,
 )
 from mtaq.state import control_entries
@@ -91,6 +92,7 @@ class _Tables:
     dkim_keys: Mapping[str, Sequence[DkimKey]] = field(default_factory=_keys_by_domain)
     pools: _Pools = field(default_factory=_Pools)
     dns_overrides: Mapping[str, DnsOverride] = field(default_factory=_overrides_by_domain)
+    tls_levels: ScopeTable[TlsLevel] = field(default_factory=ScopeTable)
 
 
 _TABLES: Mapping[str, Callable[[Sequence[Any]], object]] = {
@@ -104,6 +106,7 @@ _TABLES: Mapping[str, Callable[[Sequence[Any]], object]] = {
     "dkim_keys": _keys_by_domain,
     "pools": _Pools,
     "dns_overrides": _overrides_by_domain,
+    "tls_levels": ScopeTable,
 }
 
 
@@ -267,6 +270,12 @@ class LiveControl:
             return None
         found = (self._tables.dns_overrides[key] for key in covering(domain) if key in self._tables.dns_overrides)
         return next(self._in_force(found), None)
+
+    def tls_level(self, *, domain: str, site: str | None) -> TlsLevel | None:
+        """Return how connections there are encrypted, or ``None`` when no entry says so."""
+        if not self._tables.tls_levels:
+            return None
+        return next(self._in_force(self._tables.tls_levels.find(None, (), domain, site)), None)
 
     def react_to_flood(self, pattern: FloodPattern, *, source: str | None, site: str) -> bool:
         """Pause or slow down what goes this way, as *pattern* says; ``False`` when that was so already."""

@@ -15,6 +15,7 @@ from datetime import date, datetime
 from typing import Any, TypedDict
 
 from mtaq.model.control import (
+    DemandedSecurity,
     DnsOverride,
     FloodPattern,
     ForcedError,
@@ -31,6 +32,7 @@ from mtaq.model.control import (
     Scope,
     Suppression,
     Throttle,
+    TlsLevel,
     WarmUp,
 )
 from mtaq.state.entries import parse_note, parse_pattern
@@ -328,6 +330,17 @@ def dns_override(domain: str, hosts: Sequence[OverrideHost], *, about: About) ->
     if not 1 <= len(hosts) <= MOST_ITEMS:
         raise ValueError(f"{len(hosts)} mail hosts; expected 1 to {MOST_ITEMS}")
     return DnsOverride(id=domain, domain=domain, hosts=tuple(hosts), **about)
+
+
+def tls_level(scope: Scope, level: DemandedSecurity, *, about: About) -> TlsLevel:
+    """Make a level of encryption.
+
+    Raises:
+        ValueError: It is about a source.
+    """
+    if scope.source is not None or scope.pool is not None:
+        raise ValueError("a source; expected a domain, a site, or neither")
+    return TlsLevel(id=_id("tls", astuple(scope)), scope=scope, level=level, **about)
 
 
 def _check_limits(limits: Limits) -> None:

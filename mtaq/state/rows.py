@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import date, datetime
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mtaq.model.control import (
     DkimKey,
@@ -23,6 +23,7 @@ from mtaq.model.control import (
     ResponsePattern,
     RewriteRule,
     Throttle,
+    TlsLevel,
     WarmUp,
 )
 from mtaq.model.times import format_time, parse_time
@@ -40,6 +41,7 @@ KINDS: Mapping[str, type[Entry]] = {
     "dkim_keys": DkimKey,
     "pools": Pool,
     "dns_overrides": DnsOverride,
+    "tls_levels": TlsLevel,
 }
 """The kinds of entries, as the database and those who are told of changes call them. Suppressions are kept apart."""
 
@@ -97,6 +99,8 @@ def _read(wanted: Any, value: Any) -> Any:
         return None if value is None else _read(wanted, value)
     if origin is tuple:
         return tuple(_read(get_args(wanted)[0], item) for item in value)
+    if origin is Literal and value not in get_args(wanted):
+        raise ValueError(f"{value!r} is none of {get_args(wanted)}")
     if wanted is datetime:
         return parse_time(value)
     if wanted is date:

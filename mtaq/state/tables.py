@@ -35,6 +35,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         "CREATE INDEX mtaq_suppressions_version ON mtaq_suppressions (version)",
         "CREATE INDEX mtaq_suppressions_expires_at ON mtaq_suppressions (expires_at) WHERE expires_at IS NOT NULL",
     ),
+    ("INSERT INTO mtaq_changes VALUES ('tls_levels', 0)",),
 )
 """What makes format 1, 2, … ."""
 

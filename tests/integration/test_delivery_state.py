@@ -15,7 +15,7 @@ from mtaq.model.address import Address
 from mtaq.model.control import Limits, Scope
 from mtaq.state import Database, Source, State, control_store, suppression_store
 from mtaq.state.control_database import ControlDatabase
-from mtaq.state.control_entries import forced_error, pause, pool, suppression, throttle
+from mtaq.state.control_entries import forced_error, pause, pool, suppression, throttle, tls_level
 from mtaq.state.control_store import TooManyEntries
 from mtaq.state.control_values import parse_member
 from mtaq.state.rows import KINDS
@@ -285,6 +285,25 @@ def test_listing_suppressions(database, monkeypatch):
     assert database.count_suppressions(later) == 10
     assert database.put_suppressions([entries[0]], now=later) == 1
     assert database.count_suppressions(later) == 11
+
+
+async def test_a_kind_that_came_later(address, build):
+    """The database of a program without levels of TLS is brought up to date: a running process sees one soon."""
+    old = Database(address, migrations=MIGRATIONS[:2])
+    old.open()
+    ControlDatabase(old).put([pause(Scope(), about=about())], now=START)
+    old.close()
+    state = build()
+    await state.start()
+    assert is_paused(state)
+    operator = Database(address)
+    operator.open()
+    entry = tls_level(Scope(domain="example.com"), "required", about=about())
+    ControlDatabase(operator).put([entry], now=START)
+    await wait_until(lambda: state.control.tls_level(domain="example.com", site=None) == entry)
+    ControlDatabase(operator).remove("tls_levels", [entry.id], now=START)
+    await wait_until(lambda: state.control.tls_level(domain="example.com", site=None) is None)
+    operator.close()
 
 
 def test_the_format_before(address):

@@ -64,6 +64,7 @@ ADDED = {
     "warm-up": ["--pool", "new", "--first", "50", "--growth", "double", "--to", "150", "--then-unlimited"],
     "pool": ["bulk", "192.0.2.1=3", "2001:DB8::1"],
     "dns-override": ["*.example.com", "mx.example.net:2525", "[2001:db8::1]:25"],
+    "tls": ["dane-only", "--site", "*.Example.net"],
 }
 SAID = {
     "throttle": {"limits": {"messages-per-minute": 0.5, "connections": 0}, "one-for-sources": True},
@@ -75,6 +76,7 @@ SAID = {
     "warm-up": {"steps": [50, 100, 150, 0]},
     "pool": {"members": [{"ip": "192.0.2.1", "weight": 3}, {"ip": "2001:db8::1", "weight": 1}]},
     "dns-override": {"hosts": [{"host": "mx.example.net", "port": 2525}, {"host": "2001:db8::1", "port": 25}]},
+    "tls": {"level": "dane-only"},
 }
 
 
@@ -137,6 +139,10 @@ def test_the_life_of_an_entry(mtaq, verb):
         ["pool", "add", "bulk"],
         ["pool", "add", "bulk", "192.0.2.1", "192.0.2.1=2"],
         ["dns-override", "add", "example.com", "host:0"],
+        ["tls", "add", "--domain", "example.com"],
+        ["tls", "add", "encrypted"],
+        ["tls", "add", "required", "--domain", "example.com", "--site", "mx.example.com"],
+        ["tls", "add", "required", "--source", "192.0.2.1"],
         ["suppress", "add", "ann@"],
         ["dkim", "generate", "example.com", "a b"],
     ],
@@ -185,6 +191,19 @@ def test_limits_in_force(mtaq):
         {"limit": "messages per minute", "amount": "10", "throttle": narrow},
         {"limit": "connections", "amount": "5", "throttle": wide},
     ]
+
+
+def test_the_level_in_force(mtaq):
+    """The test names the most specific entry; without one the exit status is 1."""
+    assert mtaq("tls", "test", "--domain", "example.com")[:2] == (
+        exits.FAILURE,
+        "no level holds there; delivery-security does\n",
+    )
+    wide = asked(mtaq, "tls", "add", "required")["id"]
+    narrow = asked(mtaq, "tls", "add", "optional", "--site", "*.example.net")["id"]
+    assert asked(mtaq, "tls", "test", "--domain", "example.com") == [{"id": wide, "level": "required"}]
+    where = ["--domain", "example.com", "--site", "mx.example.net"]
+    assert asked(mtaq, "tls", "test", *where) == [{"id": narrow, "level": "optional"}]
 
 
 def test_what_rules_make_of_a_message(mtaq):

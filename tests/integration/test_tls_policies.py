@@ -21,10 +21,11 @@ from mtaq.deliver.mta_sts_store import PolicyStore
 from mtaq.deliver.tls_policy import TlsPolicies
 from mtaq.deliver.tls_session import TlsSession
 from mtaq.dns.resolver import CachingResolver, ResolverOptions
+from mtaq.model.control import Scope, TlsLevel
 from mtaq.net.tls import client_context
 from mtaq.telemetry.events import EventLog
 from tests.support.chains import Issued, issue
-from tests.support.delivery import Clock, Lines, World, options, outbox_json, surroundings
+from tests.support.delivery import START, Clock, Lines, World, options, outbox_json, set_entries, surroundings
 from tests.support.fake_mx import FakeMx, Script
 from tests.support.policy_server import PolicyServer, policy
 from tests.support.ports import free_port
@@ -239,6 +240,18 @@ async def test_a_host_that_matches_none_gets_nothing(mail: Sender) -> None:
         assert mx.mail == []
         assert len(mx.dialogs) == 1
         assert mail.failures(f"at.{WRONG.name}") == [("tlsa", "validation-failure")]
+
+
+async def test_an_operator_demands_dane(mail: Sender) -> None:
+    """A host that matches its records gets the message; one without them gets none, however good its certificate is."""
+    entry = TlsLevel(id="one", created_at=START, scope=Scope(), level="dane-only")
+    set_entries(mail.world.control, "tls_levels", entry)
+    async with running(EE) as proved, running(TRUSTED) as trusted:
+        result = await mail.send(f"at.{EE.name}")
+        assert (result["tls-policy"], result["certificate"]["verified"], len(proved.mail)) == ("dane", True, 1)
+        result = await mail.send("a.insecure.test", "retry")
+        assert (result["state"], result["status"], result["tls-policy"]) == ("starttls", "4.7.5", "dane")
+        assert trusted.dialogs == []
 
 
 @pytest.mark.parametrize("script", [Script(), Script(break_tls=True)], ids=["no STARTTLS", "broken"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from mtaq.config import Security
 from mtaq.deliver.dane import Tlsa
 from mtaq.deliver.dane_lookup import MAX_ALIASES, Published, find_tlsa
 from mtaq.deliver.ending import HostFailure
@@ -18,6 +17,7 @@ from mtaq.deliver.route import Route, Target
 from mtaq.deliver.tls_policy import Demand, Refused, Terms, TlsPolicies, ignores_policies
 from mtaq.deliver.tls_session import Judged, TlsSession
 from mtaq.model.address import Address
+from mtaq.model.control import DemandedSecurity
 from mtaq.model.dns import DnsAnswer, Found, Located, Question
 from mtaq.model.errors import ResolverTimeout
 from mtaq.smtp.client_commands import Transaction
@@ -153,7 +153,11 @@ def policies(dns: Names, sts: Mode | None = None, **how: Any) -> TlsPolicies:
 
 
 async def terms(
-    security: Security, answers: Mapping[str, DnsAnswer], sts: Mode | None = None, route: Route = ROUTE, **how: Any
+    security: DemandedSecurity,
+    answers: Mapping[str, DnsAnswer],
+    sts: Mode | None = None,
+    route: Route = ROUTE,
+    **how: Any,
 ) -> Terms:
     """What a message demands of the host."""
     made = policies(names(answers), sts, **how)
@@ -205,6 +209,38 @@ async def test_records_that_are_of_no_use_demand_encryption(security, sts, expec
     assert told(made) == expected
     assert made.flaw is not None
     assert made.flaw.kind == "tlsa-invalid"
+
+
+async def test_dane_only_takes_records_that_can_be_used():
+    """MTA-STS does not stand in for them, and neither which policies count nor the author's wish is asked."""
+    assert told(await terms("dane-only", HERE, "enforce")) == ("dane", ["dane"], False)
+    made = policies(names(HERE), "enforce")
+    made.policies = ()
+    wish = transaction(b"TLS-Required: No\r\n\r\n")
+    assert told(await made.terms(await made.demand(wish, ROUTE, "dane-only"), TARGET)) == ("dane", ["dane"], False)
+    named = Route(MX, (MailHost(0, MX),), 25, named=True)
+    assert told(await terms("dane-only", HERE, None, named))[0] == "dane"
+
+
+@pytest.mark.parametrize(
+    ("answers", "how"),
+    [
+        ({}, {}),
+        ({f"TLSA _25._tcp.{MX}": found(TLSA, secure=False)}, {}),
+        ({f"TLSA _25._tcp.{MX}": found(Tlsa(0, 1, 1, bytes(32)))}, {}),
+        (HERE, {"trusts_dnssec": False}),
+        (HERE, {"route": Route("a.test", (), 25)}),
+        (HERE, {"route": Route("192.0.2.1", (MailHost(0, "192.0.2.1"),), 25)}),
+    ],
+    ids=["none", "unproved", "of no use", "no resolver is trusted", "sink", "literal"],
+)
+async def test_dane_only_without_them_waits(answers, how):
+    """A valid certificate is not enough, and no message fails for it before its time is over."""
+    with pytest.raises(HostFailure) as refusal:
+        await terms("dane-only", answers, "enforce", **how)
+    ending = refusal.value.ending
+    assert (ending.state, ending.result, ending.status, ending.final) == ("starttls", "error", "4.7.5", False)
+    assert (ending.peer.tls_policy, ending.peer.host) == ("dane", MX)
 
 
 async def test_without_proof_there_is_no_dane():

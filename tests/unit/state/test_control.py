@@ -9,7 +9,7 @@ import pytest
 from mtaq.deliver.ports import Control
 from mtaq.model.control import Limits, OverrideHost, PoolMember, ReplyPattern, Scope
 from mtaq.state.control import LiveControl, prepare
-from mtaq.state.control_entries import dns_override, flood_pattern, pause, pool, warm_up
+from mtaq.state.control_entries import dns_override, flood_pattern, pause, pool, tls_level, warm_up
 from mtaq.state.dkim_keys import dkim_key, generate
 from tests.support.control import START, Clock, about, control, place
 
@@ -102,6 +102,35 @@ def test_dns_overrides():
     assert live.dns_override("a.example.com") == own
     assert live.dns_override("b.example.com") == below
     assert live.dns_override("example.com") is None
+
+
+def test_tls_levels():
+    """The domain goes before the site, both before everything; what has ended counts no longer."""
+    clock = Clock()
+    scopes = {
+        "dane-only": Scope(domain="a.example.com"),
+        "required": Scope(domain="*.example.com"),
+        "verified": Scope(site="*.example.net"),
+        "optional": Scope(site="mx.example.net"),
+    }
+    live = control(
+        *(tls_level(scope, level, about=about()) for level, scope in scopes.items()),
+        tls_level(Scope(), "opportunistic", about=about(for_s=60)),
+        clock=clock,
+    )
+
+    def level(domain: str, site: str | None = None) -> str | None:
+        entry = live.tls_level(domain=domain, site=site)
+        return None if entry is None else entry.level
+
+    assert level("a.example.com", "mx.example.net") == "dane-only"
+    assert level("b.example.com", "mx.example.net") == "required"
+    assert level("example.com", "mx.example.net,mx2.example.net") == "optional"
+    assert level("example.com", "mx2.example.net") == "verified"
+    assert [level("example.com", site) for site in ("mx.example.org", None)] == ["opportunistic", "opportunistic"]
+    clock.now += timedelta(seconds=60)
+    assert level("example.com", "mx.example.org") is None
+    assert control().tls_level(domain="example.com", site="mx.example.net") is None
 
 
 class Added:

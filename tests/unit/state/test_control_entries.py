@@ -138,6 +138,8 @@ def test_what_is_refused(parse, text):
         lambda: entries.pool("a", [], about=about()),
         lambda: entries.pool("a", [PoolMember("192.0.2.1"), PoolMember("192.0.2.1", 2)], about=about()),
         lambda: entries.dns_override("example.com", [], about=about()),
+        lambda: entries.tls_level(Scope(source="192.0.2.1"), "required", about=about()),
+        lambda: entries.tls_level(Scope(pool="bulk", domain="example.com"), "required", about=about()),
     ],
 )
 def test_what_makes_no_sense_together(make):

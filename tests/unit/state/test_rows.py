@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from mtaq.model.control import Limits, OverrideHost, Pause, PoolMember, ReplyPattern, Scope
+from mtaq.model.control import Limits, OverrideHost, Pause, PoolMember, ReplyPattern, Scope, TlsLevel
 from mtaq.state import control_entries as entries
 from mtaq.state.dkim_keys import dkim_key, generate
 from mtaq.state.rows import KINDS, from_json, kind_of_entry, to_json
@@ -29,6 +29,7 @@ ONE_OF_EACH = [
     entries.pool("bulk", [PoolMember("192.0.2.1", 3)], about=about()),
     entries.dns_override("*.example.com", [OverrideHost("mx.example.net", 25), OverrideHost("192.0.2.1")],
                          about=about()),
+    entries.tls_level(Scope(domain="*.example.com"), "dane-only", about=about()),
 ]  # fmt: skip
 
 
@@ -55,3 +56,11 @@ def test_what_is_no_entry(written):
     """Anything else is a mistake that can be caught."""
     with pytest.raises(ValueError, match=r"Pause|Invalid|Scope"):
         from_json(Pause, written)
+
+
+def test_a_word_that_is_not_known():
+    """It is no entry, and not one that says nothing."""
+    written = {"id": "x", "scope": {}, "created_at": "2026-03-01 12:00:00", "level": "required"}
+    assert from_json(TlsLevel, written).level == "required"
+    with pytest.raises(ValueError, match="'stronger' is none of"):
+        from_json(TlsLevel, written | {"level": "stronger"})
