@@ -78,8 +78,14 @@ FULL_RESULT = Result(
 FULL_OUTBOX: dict[str, Any] = {
     "dkim": [
         {
-            "domain": "example.org", "selector": "s1", "key": "PEM", "headers": ["Feedback-ID"], "expire": 86400,
-            "canonicalization": "relaxed/simple", "protocols": ["dkim", "arc"], "oversign": ["subject"],
+            "domain": "example.org",
+            "selector": "s1",
+            "key": "PEM",
+            "headers": ["Feedback-ID"],
+            "expire": 86400,
+            "canonicalization": "relaxed/simple",
+            "protocols": ["dkim", "arc"],
+            "oversign": ["subject"],
         },
         {"domain": "example.org", "selector": "s2", "key": "PEM", "expire": "2036-01-01 00:00:00", "oversign": True},
     ],

@@ -130,7 +130,8 @@ def test_what_is_taken_is_printable(value: bytes) -> None:
 def test_what_is_encoded_is_decoded_to_the_same(text: str) -> None:
     """And is ASCII that fits into a command."""
     wire = encode_orcpt(text)
-    assert wire.isascii() and b" " not in wire
+    assert wire.isascii()
+    assert b" " not in wire
     assert parse_orcpt(wire) == text
 
 
