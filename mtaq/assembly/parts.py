@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from mtaq.broker.port import Broker
-from mtaq.config import Settings
+from mtaq.config import ReceiveOptions, Settings
 from mtaq.dns.resolver import CachingResolver, ResolverOptions
 from mtaq.model.errors import ResolverError
+from mtaq.net import streams
 from mtaq.net.addresses import own_addresses
+from mtaq.net.http import request
 from mtaq.net.slots import Side, Slots
+from mtaq.spam.filter import SpamFilter
+from mtaq.spam.rspamd import Rspamd
+from mtaq.spam.spamassassin import SpamAssassin
 from mtaq.state.state import State, open_state
 from mtaq.telemetry.events import EventLog
 
@@ -81,6 +86,16 @@ def slots_for(settings: Settings, side: Side) -> Slots:
     listen = settings.listen
     cap = listen.smtp_connections_in if side == "in" else listen.smtp_connections_out
     return Slots(Path(settings.process.run_directory) / "slots", listen.smtp_connections, side=side, cap=cap)
+
+
+def spam_filter_for(options: ReceiveOptions, on_unavailable: Callable[[str, str], None]) -> SpamFilter:
+    """Return the spam filter of *options*; *on_unavailable* is told engine and reason when it gives no answer."""
+    engine = (
+        Rspamd(options.rspamd_address, request=request)
+        if options.rspamd_address
+        else SpamAssassin(options.spamassassin_host, options.spamassassin_port, connect=streams.connected)
+    )
+    return SpamFilter(engine, on_unavailable=on_unavailable)
 
 
 def host_ips() -> list[str]:

@@ -7,7 +7,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtaq.assembly.parts import GRACE_S, Names, hear_of_changes, host_ips, resolver_for, slots_for, state_for, utc_now
+from mtaq.assembly.parts import (
+    GRACE_S,
+    Names,
+    hear_of_changes,
+    host_ips,
+    resolver_for,
+    slots_for,
+    spam_filter_for,
+    state_for,
+    utc_now,
+)
 from mtaq.assembly.queues import Gate, broker_for, broker_max_bytes, connected
 from mtaq.config import ReceiveOptions, Settings
 from mtaq.config.logins import Login
@@ -29,8 +39,6 @@ from mtaq.receive.spool import Spool
 from mtaq.receive.spool_intake import SpoolIntake, spool_receive_options
 from mtaq.smtpauth import Authenticator, Network, authenticator_for
 from mtaq.spam.filter import SpamFilter
-from mtaq.spam.rspamd import Rspamd
-from mtaq.spam.spamassassin import SpamAssassin
 from mtaq.telemetry.events import EventLog
 
 
@@ -207,13 +215,10 @@ class Reception:
 
     def _spam_filter(self, options: ReceiveOptions) -> SpamFilter:
         """Ports that ask the same filter share the bounds of how many ask it at once."""
-        spamd = options.spamassassin_host, options.spamassassin_port
-        address = options.rspamd_address or spamd
+        address = options.rspamd_address or (options.spamassassin_host, options.spamassassin_port)
         if address not in self._spam_filters:
-            rspamd = Rspamd(options.rspamd_address, request=request) if options.rspamd_address else None
-            self._spam_filters[address] = SpamFilter(
-                rspamd or SpamAssassin(*spamd, connect=streams.connected),
-                on_unavailable=lambda engine, reason: self._events.spam_filter_lost(engine=engine, reason=reason),
+            self._spam_filters[address] = spam_filter_for(
+                options, lambda engine, reason: self._events.spam_filter_lost(engine=engine, reason=reason)
             )
         return self._spam_filters[address]
 

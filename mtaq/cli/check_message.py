@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mtaq.assembly.parts import resolver_for, utc_now
+from mtaq.assembly.parts import resolver_for, spam_filter_for, utc_now
 from mtaq.cli import exits
 from mtaq.cli.loop import run_in_loop
 from mtaq.cli.parser import Subparsers
@@ -27,15 +27,10 @@ from mtaq.config.values import integer
 from mtaq.mailauth.origin import Origin
 from mtaq.mime.headers import fields
 from mtaq.model.address import Address
-from mtaq.net import streams
-from mtaq.net.http import request
 from mtaq.receive.check_refusal import refusal_of
 from mtaq.receive.check_report import Report
 from mtaq.receive.checks import Checks
 from mtaq.smtp.grammar import parse_mailbox
-from mtaq.spam.filter import SpamFilter
-from mtaq.spam.rspamd import Rspamd
-from mtaq.spam.spamassassin import SpamAssassin
 from mtaq.state.entries import parse_ip
 from mtaq.telemetry.events import EventLog
 from mtaq.telemetry.sinks import open_sink
@@ -122,15 +117,8 @@ def _content(file: str, max_bytes: int) -> bytes:
 
 async def _checked(content: bytes, origin: Origin, settings: Settings, options: ReceiveOptions) -> Report:
     events = EventLog(open_sink(["stderr"]), node=settings.process.server_id, clock=utc_now, level="error")
-    spam = _spam_filter(options) if "spam" in options.smtp_check else None
+    spam = spam_filter_for(options, _tell) if "spam" in options.smtp_check else None
     return await Checks(resolver_for(settings), events=events).run(content, origin, CHECKS, spam=spam)
-
-
-def _spam_filter(options: ReceiveOptions) -> SpamFilter:
-    if options.rspamd_address:
-        return SpamFilter(Rspamd(options.rspamd_address, request=request), on_unavailable=_tell)
-    spamd = SpamAssassin(options.spamassassin_host, options.spamassassin_port, connect=streams.connected)
-    return SpamFilter(spamd, on_unavailable=_tell)
 
 
 def _tell(engine: str, reason: str) -> None:
