@@ -1,7 +1,8 @@
 """The questions of one check: until when, and how many at a time?
 
 A check of hostile mail asks what its sender likes. It gets its answers within its time or none, and never has more
-than a few questions among those of everybody else. How many it may ask altogether is ``mailauth.asking``'s to count.
+than a few questions among those of everybody else. A question has half of the time that is left, so that after silence
+there is time to ask for something else. How many it may ask altogether is ``mailauth.asking``'s to count.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class Inquiry:
 
     async def ask(self, question: Question) -> DnsAnswer:
         """Return the answer to *question*, or ``FAILED`` when the time is over."""
+        left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout_at(self._deadline), self._slots:
+            async with asyncio.timeout_at(self._deadline - left_s / 2), self._slots:
                 return await self._ask(question)
         except TimeoutError:
             return DnsAnswer(Found.FAILED, reason="no answer in time")

@@ -23,6 +23,19 @@ async def test_no_answer_in_time_is_a_failure() -> None:
     assert [answer.found for answer in answers] == [Found.FAILED] * 2
 
 
+async def test_silence_leaves_time_for_others() -> None:
+    """One silent question after the other, and there is still time for one that is answered."""
+
+    async def ask(question: Question) -> DnsAnswer:
+        await (asyncio.Event().wait() if question.name == "silent.test" else asyncio.sleep(0))
+        return ANSWER
+
+    inquiry = Inquiry(ask, timeout_s=0.5)
+    for _ in range(3):
+        assert (await inquiry.ask(Question("silent.test", "A"))).found is Found.FAILED
+    assert await inquiry.ask(QUESTION) == ANSWER
+
+
 async def test_what_is_known_is_answered_even_late() -> None:
     """An answer that needs no waiting comes after the time as well."""
 

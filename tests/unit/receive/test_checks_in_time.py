@@ -27,6 +27,7 @@ ZONE = {
     ("bank.test", "TXT"): ((b"v=spf1 include:spf.bank.test -all",),),
     ("spf.bank.test", "TXT"): ((b"v=spf1 ip4:192.0.2.1 -all",),),
     ("_dmarc.bank.test", "TXT"): ((b"v=DMARC1; p=reject",),),
+    ("old.bank.test", "TXT"): ((b"v=spf1 ptr include:spf.bank.test -all",),),
 }
 BODY = b"hi\r\n"
 BANK, SLOW = Address("ceo", "bank.test"), Address("x", "slow.test")
@@ -81,3 +82,12 @@ async def test_silence_hides_no_policy(fields: bytes, authors: str, envelope: Ad
     assert (dmarc["dmarc"], dmarc["disposition"]) == ("fail", "reject")
     if envelope == BANK:
         assert report.words("spf") == ["fail"]
+
+
+async def test_silence_about_the_client() -> None:
+    """What the network of the client does not tell of its names leaves time for the rest of a record."""
+    reverse = "7.100.51.198.in-addr.arpa"
+    checks = Checks(SlowDns(ZONE, silent=frozenset((reverse,))), events=event_log()[0], timeout_s=TIMEOUT_S)
+    origin = replace(ORIGIN, envelope=Address("ceo", "old.bank.test"), helo="other.test")
+    report = await checks.run(b"From: ceo@bank.test\r\n\r\n" + BODY, origin, ("spf", "dmarc"))
+    assert (report.words("spf"), report.words("dmarc")) == (["fail"], ["fail"])
