@@ -22,12 +22,17 @@ class TraceFields:
         self._received = _received(draft, facts)
         self._wanted = facts.policy.options.smtp_auth_results
         self._results = _results(draft, facts) if self._wanted else b""
+        # A first line that begins with a blank would go on with our Received, in the words of whoever sent it.
+        self._end = b"\r\n" if draft.content.startswith((b" ", b"\t")) else b""
 
     def above(self, *, is_local: bool) -> bytes:
-        """Return the fields for recipients whose mail is delivered here, or for others."""
+        """Return the fields for recipients whose mail is delivered here, or for others.
+
+        The header section ends with them where the content has none that could follow.
+        """
         results = self._results if ("local" if is_local else "nonlocal") in self._wanted else b""
         return_path = return_path_field(self._envelope) if is_local else b""
-        return b"".join((return_path, results, self._received))
+        return b"".join((return_path, results, self._received, self._end))
 
 
 def _results(draft: Draft, facts: SessionFacts) -> bytes:

@@ -71,3 +71,13 @@ def test_what_was_not_checked() -> None:
     """Nothing is said of it."""
     fields = TraceFields(draft(CONTENT), facts(policy(smtp_auth_results="local,nonlocal")))
     assert names(fields.above(is_local=False)) == ["Received"]
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t"])
+def test_nobody_goes_on_with_our_fields(blank: bytes) -> None:
+    """Content that begins in the middle of a field is no part of ours: the header section ends before it."""
+    made = draft(blank + b"by mx.trusted.test with ESMTPA; today\r\n" + CONTENT)
+    above = TraceFields(made, facts(policy())).above(is_local=False)
+    assert above.endswith(b"\r\n\r\n")
+    assert names(above) == ["Received", ""]
+    assert not TraceFields(draft(CONTENT), facts(policy())).above(is_local=False).endswith(b"\r\n\r\n")
