@@ -7,13 +7,11 @@ misbehave uses ``sink_scripted``. A client that breaks the rules or the connecti
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import replace
 from typing import cast
 
 from mtaq.cli.sink_record import Ends
 from mtaq.cli.sink_state import Sink, ends_of
-from mtaq.model.reply import Reply
 from mtaq.net.tls import tls_facts
 from mtaq.smtp import codes
 from mtaq.smtp.server_session import Event, Mail, MessageComplete, Rcpt, ServerSession
@@ -87,17 +85,9 @@ class SinkConnection(asyncio.Protocol):
         elif isinstance(event, Rcpt):
             self._session.answer(codes.RECIPIENT_OK)
         elif isinstance(event, MessageComplete):
-            self._session.answer(self._take(event))
+            self._session.answer(self._sink.take(self._ends_now, event))
         else:
             self._start_tls()
-
-    def _take(self, event: MessageComplete) -> Reply:
-        try:
-            self._sink.record.take(self._ends_now, event.transaction, event.content)
-        except OSError as error:
-            print(f"not stored: {error}", file=sys.stderr)
-            return codes.TRY_LATER
-        return codes.ACCEPTED
 
     def _ends_now(self) -> Ends:
         transport = self._transport

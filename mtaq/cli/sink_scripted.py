@@ -277,22 +277,14 @@ class ScriptedConnection:
 
     async def _on_message(self, event: MessageComplete) -> None:
         fault = self._next("message")
-        self._kept = fault is not None and fault.keep and self._take(event).is_positive
+        self._kept = fault is not None and fault.keep and self._sink.take(self._ends_now, event).is_positive
         await self._perform("message", fault, partial(self._settle_message, event))
 
     async def _settle_message(self, event: MessageComplete, reply: Reply | None) -> None:
         if reply is None or reply.is_positive:
-            taken = codes.ACCEPTED if self._kept else self._take(event)
+            taken = codes.ACCEPTED if self._kept else self._sink.take(self._ends_now, event)
             reply = reply if reply is not None and taken.is_positive else taken
         self._session.answer(reply)
-
-    def _take(self, event: MessageComplete) -> Reply:
-        try:
-            self._sink.record.take(self._ends_now, event.transaction, event.content)
-        except OSError as error:
-            print(f"not stored: {error}", file=sys.stderr)
-            return codes.TRY_LATER
-        return codes.ACCEPTED
 
     def _judge(self, event: Event) -> Reply:
         assert isinstance(event, Login), "no other mechanism is offered"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +14,9 @@ from mtaq.cli.sink_faults import Faults
 from mtaq.cli.sink_limits import Limits
 from mtaq.cli.sink_profile import Profile
 from mtaq.cli.sink_record import Ends, Record
-from mtaq.smtp.server_session import SessionOptions
+from mtaq.model.reply import Reply
+from mtaq.smtp import codes
+from mtaq.smtp.server_session import MessageComplete, SessionOptions
 
 
 class Closable(Protocol):
@@ -49,6 +53,15 @@ class Sink:
     def is_plain(self) -> bool:
         """Says yes to everything: no command has to be looked at, only what the session asks."""
         return not self.faults and self.profile.is_plain and not self.record.everything
+
+    def take(self, ends: Callable[[], Ends], message: MessageComplete) -> Reply:
+        """Keep *message* and return the answer to it: one that cannot be written is the client's to keep."""
+        try:
+            self.record.take(ends, message.transaction, message.content)
+        except OSError as error:
+            print(f"not stored: {error}", file=sys.stderr)
+            return codes.TRY_LATER
+        return codes.ACCEPTED
 
 
 def _options(profile: Profile, *, offers_tls: bool) -> SessionOptions:
