@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import secrets
 import socket
 import ssl
@@ -20,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.support.ports import free_port
+from tests.support.processes import go_on, running, wait_for_tcp
 
 SLAPD = "/usr/sbin/slapd"
 FREERADIUS = "/usr/sbin/freeradius"
@@ -55,9 +55,9 @@ def running_slapd(folder: Path, users: dict[str, str], *, certificate: Path, key
     )  # fmt: skip
     directory = Directory(free_port(), free_port())
     urls = f"ldap://127.0.0.1:{directory.port} ldaps://127.0.0.1:{directory.tls_port}"
-    with _running([SLAPD, "-d", "0", "-f", str(folder / "slapd.conf"), "-h", urls]) as process:
+    with running([SLAPD, "-d", "0", "-f", str(folder / "slapd.conf"), "-h", urls]) as process:
         for port in (directory.port, directory.tls_port):
-            _wait_for_tcp(port, process)
+            wait_for_tcp(port, process, seconds=_STARTING_S)
         yield directory
 
 
@@ -98,7 +98,7 @@ def running_freeradius(folder: Path, *, secret: str, users: tuple[str, ...], sig
     (folder / "radiusd.conf").write_text(_RADIUSD_CONF.format(folder=folder, port=port, secret=secret))
     if signing:
         (folder / "signing").write_text(SIGNING)
-    with _running([FREERADIUS, "-f", "-l", "stdout", "-d", str(folder), "-n", "radiusd"]) as process:
+    with running([FREERADIUS, "-f", "-l", "stdout", "-d", str(folder), "-n", "radiusd"]) as process:
         _wait_for_udp(port, process)
         yield port
 
@@ -224,31 +224,6 @@ def running_web_server(users: tuple[str, ...], *, tls: ssl.SSLContext | None = N
         thread.join()
 
 
-@contextlib.contextmanager
-def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {"PATH": os.environ["PATH"]}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_for_tcp(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + _STARTING_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            _go_on(process, deadline_s)
-
-
 def _wait_for_udp(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until somebody has the port: nobody can bind it then."""
     deadline_s = time.monotonic() + _STARTING_S
@@ -258,10 +233,4 @@ def _wait_for_udp(port: int, process: subprocess.Popen[bytes]) -> None:
                 sock.bind(("127.0.0.1", port))
             except OSError:
                 return
-        _go_on(process, deadline_s)
-
-
-def _go_on(process: subprocess.Popen[bytes], deadline_s: float) -> None:
-    if process.poll() is not None or time.monotonic() > deadline_s:
-        raise RuntimeError(f"{process.args!r} does not start (status {process.returncode})")
-    time.sleep(0.05)
+        go_on(process, deadline_s)

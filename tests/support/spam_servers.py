@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.ports import free_port
+from tests.support.processes import running, wait_for_tcp
 
 SPAMD = "/usr/sbin/spamd"
 RSPAMD = "/usr/bin/rspamd"
@@ -79,29 +77,6 @@ def running_rspamd(folder: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _running(command: list[str], port: int) -> Iterator[None]:
-    environment = {"PATH": os.environ["PATH"]}
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    )
-    try:
-        _wait_for(port, process)
+    with running(command) as process:
+        wait_for_tcp(port, process, seconds=_STARTING_S)
         yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + _STARTING_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline_s:
-                raise RuntimeError(f"{process.args!r} does not start (status {process.returncode})") from None
-            time.sleep(0.05)
