@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 PROMISED_S, AROUND_S = 20.0, 15.0
 
 #: Sessions that wait for silent servers, and plain ones beside them.
-HOSTILE, PLAIN = 30, 100
+HOSTILE, PLAIN = 30, 60
 
 IN_ORDER = {"TXT": ["v=spf1 ip4:192.0.2.1 -all"]}
 
