@@ -27,7 +27,7 @@ from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.gate import Gate, is_wanted, want
 from mtaq.deliver.opening import Opener
 from mtaq.deliver.parking import Parked
-from mtaq.deliver.pool import HOLD_S, Group, Job, Pool
+from mtaq.deliver.pool import FEW, HOLD_S, SLOW_SHARE, Group, Job, Pool
 from mtaq.deliver.ports import Meters, Slots
 from mtaq.deliver.route import Route
 from mtaq.deliver.slots import SlotQueue
@@ -79,6 +79,7 @@ class Dispatcher:
         rng: random.Random,
         tell_full: Callable[[], None],
         is_crowded: Callable[[], bool] = lambda: False,
+        hands: int = 1000,
     ) -> None:
         """
         Begin without work.
@@ -86,12 +87,14 @@ class Dispatcher:
         Args:
             tell_full: Called now and then while the instance has no slot left.
             is_crowded: Are so many messages in hand that slow sites must not keep theirs?
+            hands: Messages that there may be in hand.
         """
         self.options = options
         self._opener = opener
         self._meters = meters
         self._rng = rng
         self._is_crowded = is_crowded
+        self._hands = hands
         self._claimed = slots
         self._slots = SlotQueue(slots, make_room=self._close_idle, tell=tell_full)
         self._loop = asyncio.get_running_loop()
@@ -510,17 +513,23 @@ class Dispatcher:
     def _sweep(self) -> None:
         """End jobs whose time is over while they wait; send away what a slow site has no room for."""
         now, crowded = self._loop.time(), self._is_crowded()
+        few = self._few(now) if crowded else FEW
         for group in list(self._groups.values()):
             if self._owes(group, now - SLICE_S):
                 self._take_idle_slot(group)
             for pool in group.pools.values():
                 self._end_late(pool, now)
-                pool.look(SWEEP_S, now=now, crowded=crowded)
+                pool.look(SWEEP_S, now=now, crowded=crowded, few=few)
                 self._make_room(pool)
                 if not pool.is_current:
                     self._close_all_idle(pool)
         READY.set(sum(len(pool.ready) for pool in self.pools()))
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _few(self, now: float) -> float:
+        """Return how many messages each slow site may hold."""
+        slow = sum(pool.is_slow(now) for pool in self.pools())
+        return max(1.0, min(FEW, self._hands * SLOW_SHARE / max(slow, 1)))
 
     def _end_late(self, pool: Pool, now: float) -> None:
         for job in pool.ready:

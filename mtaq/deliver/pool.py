@@ -32,9 +32,11 @@ HOLD_S = 5.0
 SHORTEST_S = 2.0
 #: No line is longer, though some message's patience may be.
 LONGEST_S = 366 * 86_400.0
-#: When memory is short, a site without rates holds what it can send in this time, but always a few messages.
+#: When memory is short, a site without rates holds what it can send in this time, but always a few messages. The slow
+#: ones together hold a quarter of what a process may have in hand, however many they are.
 SLOW_S = 20.0
 FEW = 20
+SLOW_SHARE = 0.25
 #: How fast a site is has to be seen first.
 JUDGED_AFTER_S = 3.0
 #: Waits of what a slow site has no room for; doubled each time, up to the last.
@@ -161,13 +163,17 @@ class Pool:
         """Return how far apart messages like *job*'s can go; 0 without rates."""
         return self.gate.interval_s(job.size_bytes, self.messages_per_connection(options))
 
-    def look(self, seconds: float, *, now: float, crowded: bool) -> None:
+    def is_slow(self, now: float) -> bool:
+        """Has it had the time to show how fast it is, and did not?"""
+        return now - self.since >= JUDGED_AFTER_S and self.pace * SLOW_S < FEW
+
+    def look(self, seconds: float, *, now: float, crowded: bool, few: float = FEW) -> None:
         """See how fast it is, *seconds* after the last look; when memory is short, it may hold so much and no more."""
         self.pace += (self.done / seconds - self.pace) * 0.3
         self.done = 0
         is_judged = crowded and now - self.since >= JUDGED_AFTER_S
         waits_for_others = self.without_slot and not self.open
-        self.room = max(FEW, self.pace * SLOW_S) if is_judged and not waits_for_others else math.inf
+        self.room = max(few, self.pace * SLOW_S) if is_judged and not waits_for_others else math.inf
 
     def objection(self, job: Job, options: DeliverOptions, rng: random.Random) -> NotYet | None:
         """Return why *job* cannot wait here; ``None`` when it can."""

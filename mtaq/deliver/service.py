@@ -148,6 +148,7 @@ class DeliveryService:
             rng=rng,
             tell_full=events.delivery_waiting,
             is_crowded=lambda: 2 * len(self._tasks) > prefetch,
+            hands=prefetch,
         )
         self._attempts = Attempts(
             options,

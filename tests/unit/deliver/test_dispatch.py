@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from mtaq.deliver import dispatch, gate
+from mtaq.deliver import dispatch, gate, pool
 from mtaq.deliver import slots as slot_queue
 from mtaq.deliver.dispatch import Dispatcher, Reconsider, Stopped
 from mtaq.deliver.ending import Ending, HostFailure
@@ -101,7 +101,7 @@ def site(name: str = "mx") -> Route:
 class Bench:
     """A dispatcher and its opener."""
 
-    def __init__(self, slots: int = 1 << 30, processes: int = 1, **changes) -> None:
+    def __init__(self, slots: int = 1 << 30, processes: int = 1, hands: int = 1000, **changes) -> None:
         self.crowded = False
         self.meters = fake_meters(processes=processes)
         self.opener = FakeOpener()
@@ -115,6 +115,7 @@ class Bench:
             rng=random.Random(1),
             tell_full=lambda: self.told.append(None),
             is_crowded=lambda: self.crowded,
+            hands=hands,
         )
 
     def put(
@@ -722,6 +723,22 @@ async def test_when_memory_is_short_a_slow_site_keeps_only_a_few(bench, clock, m
     assert isinstance(await outcome(b.put()), NotYet)
     b.opener.gate.set()
     assert set(await asyncio.gather(*jobs[:21])) == {ACCEPTED}
+
+
+async def test_many_silent_sites_together_hold_no_more_than_a_part_of_the_hands(bench, monkeypatch):
+    """However many they are, there is room for the others."""
+    monkeypatch.setattr(dispatch, "SWEEP_S", 0.01)
+    monkeypatch.setattr(pool, "JUDGED_AFTER_S", 0.0)
+    b = bench(hands=400)
+    b.opener.door.clear()
+    b.crowded = True
+    jobs = [b.put(route=site(f"mx{n}")) for _ in range(20) for n in range(50)]
+    await asyncio.sleep(0.05)
+    waiting = [job for job in jobs if not job.done()]
+    assert len(waiting) == 100
+    assert {job.exception().reason for job in jobs if job.done()} == {"full"}
+    b.opener.door.set()
+    assert set(await asyncio.gather(*waiting)) == {ACCEPTED}
 
 
 async def test_todays_messages_are_counted_when_they_go(bench):
