@@ -5,7 +5,7 @@ processes are killed with -9. Afterwards every promised message must be at the s
 ``spec``'s order of safety has a gap that cannot be closed: a delivering process was killed after it sent the final dot
 and before it had noted the answer. Each duplicate must be one of those and named in the log, and all are printed.
 
-Three kills each by default, twenty with ``./scripts/test --long``.
+Three kills each by default; with ``./scripts/test --long`` twenty, and fifty of the processes alone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tests.support.load import Ledger, Load
 from tests.support.rabbitmq import RabbitNode, is_installed, running_node
 
 ROUNDS = 20 if os.environ.get("LONG") else 3
+PROCESS_ROUNDS = 50 if os.environ.get("LONG") else 3
 
 #: Between two kills; a restarted node needs some seconds until its queues have a leader.
 LOAD_S = 1.5
@@ -158,7 +159,7 @@ async def test_broker_killed_under_load_loses_nothing_and_doubles_nothing(tmp_pa
 async def test_processes_killed_under_load_lose_nothing(tmp_path: Path, kind: str) -> None:
     """Reception and delivery killed with -9 under load, in turn: every promised message arrives."""
     with running(tmp_path, kind) as path:
-        check(path, await load_while(path, ["receive", "deliver"] * ROUNDS))
+        check(path, await load_while(path, ["receive", "deliver"] * PROCESS_ROUNDS))
 
 
 @pytest.mark.parametrize("kind", ["embedded", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
