@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mtaq.assembly.parts import GRACE_S, Names, hear_of_changes, host_ips, resolver_for, slots_for, state_for, utc_now
 from mtaq.assembly.queues import SETTLE_S, broker_for, connected, is_embedded
+from mtaq.assembly.sweeping import AutomaticSweeps
 from mtaq.assembly.tls import TlsParts
 from mtaq.broker.claims import Claims
 from mtaq.broker.idempotency import IdempotencyKeys
 from mtaq.broker.journal import Journal
 from mtaq.config import Settings
 from mtaq.deliver.gate import MINUTE_S
+from mtaq.deliver.orders import Orders
 from mtaq.deliver.ports import DeliveryNames, Meters, Surroundings
+from mtaq.deliver.recall import Recall
 from mtaq.deliver.service import DeliveryService
 from mtaq.model.parcel import BrokerState, QueueSpec
 from mtaq.net.addresses import is_own, is_private, own_addresses
@@ -76,6 +81,7 @@ class Delivery:
         self._service: DeliveryService | None = None
         self._number = number
         self._tls: TlsParts | None = None
+        self._sweeps: AutomaticSweeps | None = None
 
     @property
     def broker_state(self) -> BrokerState:
@@ -148,6 +154,12 @@ class Delivery:
         await tls.start()
         service.start()
         self._service, self._tls = service, tls
+        self._sweeps = self._automatic_sweeps()
+        self._sweeps.start()
+
+    def show(self, what: str) -> Sequence[Mapping[str, Any]]:
+        """Return what this process has to say of *what* for ``mtaq show``."""
+        return self._service.show(what) if self._service is not None else []
 
     def reload(self, settings: Settings) -> None:
         """Use what of *settings* can change while running, for new attempts."""
@@ -159,6 +171,8 @@ class Delivery:
 
     async def stop(self) -> None:
         """Finish the attempts under way, give the rest back, then go."""
+        if self._sweeps is not None:
+            await self._sweeps.stop()
         if self._service is not None:
             await self._service.stop(GRACE_S)
         if self._tls is not None:
@@ -170,6 +184,26 @@ class Delivery:
         self._claims.close()
         self._slots.close()
         self._meters.close()
+
+    def _automatic_sweeps(self) -> AutomaticSweeps:
+        control = self._state.control
+        recall = Recall(
+            self._settings.deliver,
+            control=control,
+            orders=Orders(control, events=self._events, rng=random.Random(), on_flood=lambda: None),  # noqa: S311 - spreads waits
+            meters=self._meters.meters,
+            clock=utc_now,
+        )
+        sweeps = AutomaticSweeps(
+            recall,
+            broker=self._broker,
+            outbox=self._settings.queues.rabbitmq_outbox,
+            run_directory=Path(self._settings.process.run_directory),
+            events=self._events,
+            clock=utc_now,
+        )
+        control.on_change(sweeps.changed)
+        return sweeps
 
     def _tell_journal(self, state: BrokerState, reason: str) -> None:
         if state is BrokerState.UP:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mtaq.assembly.parts import (
     GRACE_S,
@@ -127,6 +128,10 @@ class Reception:
         await asyncio.gather(connected(self._broker, self._events), self._state.start())
         hear_of_changes(self._settings, self._broker, self._state)
         self._gate.opened = True
+
+    def show(self, what: str) -> Sequence[Mapping[str, Any]]:
+        """Return what this process has to say of *what* for ``mtaq show``."""
+        return self._service.show(what) if self._service is not None else []
 
     def reload(self, settings: Settings) -> None:
         """

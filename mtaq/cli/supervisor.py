@@ -16,15 +16,18 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mtaq.assembly.parts import utc_now
 from mtaq.assembly.queues import prepare_queues
 from mtaq.cli import exits
 from mtaq.cli.logs import open_log
+from mtaq.cli.questions import Questions
 from mtaq.config import ConfigErrors, Settings, changed_keys, check_merged, merge_live
 from mtaq.model.errors import ConfigError, TopologyMismatch
 from mtaq.net.control import Control
+from mtaq.net.control_socket import ControlSocket
 from mtaq.net.listeners import Listener
 from mtaq.net.monitor import Monitor, Page
 from mtaq.telemetry import metrics
@@ -90,6 +93,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._force = asyncio.Event()
         self.status = 0
+        self.questions = Questions()
         self.workers = [
             Worker(role, number) for role in roles for number in range(1, settings.process.smtp_threads + 1)
         ]
@@ -276,10 +280,13 @@ class Supervisor:
         while (said := await worker.control.receive()) is not None:
             if "refused" in said:
                 self._take_back(said["refused"])
+            elif "answer" in said:
+                self.questions.answered(worker, said)
             else:
                 worker.said = said
         worker.control.close()
         worker.control = None
+        self.questions.gone(worker)
 
 
 async def supervise(
@@ -307,12 +314,19 @@ async def supervise(
         metrics_folder=metrics_folder,
     )
     monitor = open_monitor(settings, supervisor, metrics_folder)
+    verb = "run" if len(roles) > 1 else {"receive": "receive", "deliver": "deliver"}[roles[0]]
+    socket = ControlSocket(
+        Path(settings.process.run_directory) / f"{verb}.sock",
+        lambda question: supervisor.questions.answer(question, supervisor.workers),
+    )
+    await socket.start()
     events.service_started(role="+".join(roles), pid=os.getpid(), version=__version__)
     for warning in warnings(settings, roles):
         events.config_loaded(warnings=warning)
     try:
         return await supervisor.run()
     finally:
+        await socket.close()
         if monitor is not None:
             monitor.close()
 

@@ -112,6 +112,8 @@ async def obey(
             if said.get("queues") == "ready" and opening is None:
                 opening = asyncio.create_task(part.queues_ready())
                 opening.add_done_callback(lambda task: stop.set() if failed(task, events) else None)
+            if "ask" in said:
+                control.send(answer=said["id"], rows=list(part.show(said["ask"])))
             if "settings" in said and said is not first:
                 merged = merge_live(settings, Settings.from_raw(said["settings"]))
                 if reload(part, merged, events):

@@ -72,6 +72,11 @@ class Connection:
         return self._session.ready and not self._broken
 
     @property
+    def is_busy(self) -> bool:
+        """Is a transaction under way?"""
+        return not self._session.ready and not self._broken
+
+    @property
     def offers_tls(self) -> bool:
         """Did the host announce STARTTLS?"""
         return self._session.extensions.starttls

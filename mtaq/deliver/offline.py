@@ -58,6 +58,12 @@ class OfflineAddresses:
             return list(targets)
         return [target for target in targets if (source, target.address) not in self._offline]
 
+    def listed(self) -> list[tuple[str | None, str, float]]:
+        """Return source, address and the seconds left of each that is offline."""
+        now = self._now()
+        self._come_back(now)
+        return [(source, address, until - now) for (source, address), until in self._offline.items()]
+
     def failed(self, source: str | None, target: Target, reason: str) -> None:
         """There was no connection, or no greeting on it."""
         now, key = self._now(), (source, target.address)

@@ -114,6 +114,11 @@ def parked_headers(
     return headers
 
 
+def site_headers(site: str) -> dict[str, str | int | bool]:
+    """Return what a message that is tried again remembers of where it goes, for whoever sends it forward."""
+    return {SITE_HEADER: site[:_LONGEST]} if site else {}
+
+
 def carried_headers(headers: Headers) -> dict[str, str | int | bool]:
     """Return what a parked message still has to remember when it goes back as it came."""
     return {name: headers[name] for name in HEADERS if name in headers}

@@ -21,7 +21,7 @@ from typing import Any
 
 from mtaq.deliver.intake import REDELIVERED_HEADER
 from mtaq.deliver.notices import make_notice
-from mtaq.deliver.parking import Headers, carried_headers
+from mtaq.deliver.parking import Headers, carried_headers, site_headers
 from mtaq.deliver.ports import Declare, DeliveryNames, Journal, Queues
 from mtaq.mime.extract import extracted
 from mtaq.model.codec import change_outbox, encode_outbox, encode_result
@@ -57,12 +57,14 @@ def make_entry(
     seen_at: datetime,
     changes: Mapping[str, Any] | None = None,
     notice: Mapping[str, Any] | None = None,
+    site: str = "",
 ) -> dict[str, Any]:
     """Return what the journal keeps of *outcome*: everything that its follow-ups are made of.
 
     Args:
         changes: Properties of the message that are different from now on (``change_outbox``).
         notice: What its notice is made of (``deliver.notices``); ``None`` when there is none.
+        site: Where it was tried; empty when it did not come so far.
     """
     entry: dict[str, Any] = {"result": outcome.result.to_json(), "seen": format_time(seen_at)}
     if notice:
@@ -71,6 +73,8 @@ def make_entry(
     if changes:
         entry["changes"] = dict(changes)
     if isinstance(outcome, Deferred):
+        if site:
+            entry["site"] = site
         return {**entry, "outcome": "deferred", "next": format_time(outcome.next_attempt_at)}
     return {**entry, "outcome": "delivered" if isinstance(outcome, Delivered) else "failed"}
 
@@ -195,6 +199,7 @@ class Results:
             "seen": entry["seen"],
         }
         parcel = _follow_up(work, encode_outbox(work.message, changes), OUTBOX_TYPE, _derived_id(work.key, b"retry"))
+        parcel = replace(parcel, headers={**parcel.headers, **site_headers(entry.get("site", ""))})
         due_at = parse_time(entry["next"])
         try:
             await self._insist(lambda: self._publish_delayed(parcel, due_at), refusals=MAX_REFUSALS)

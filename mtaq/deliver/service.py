@@ -15,10 +15,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mtaq.config import DeliverOptions
+from mtaq.deliver import view
 from mtaq.deliver.attempt import Attempted, Attempts, Patience
 from mtaq.deliver.classify import Attempt, judge
 from mtaq.deliver.dispatch import Dispatcher, Stopped
 from mtaq.deliver.ending import Ending
+from mtaq.deliver.forward import FORWARD_HEADER
 from mtaq.deliver.idempotency import Idempotency, owner_headers
 from mtaq.deliver.intake import REDELIVERED_HEADER, check_queues, key_of, must_ask_journal, understand
 from mtaq.deliver.notices import Life, Notices
@@ -130,6 +132,8 @@ class DeliveryService:
         self._sleep = sleep
         self._router = Router(options, resolver=resolver, control=control, surroundings=surroundings, rng=rng)
         self._tls = tls or TlsPolicies(clock=clock)
+        self._control = control
+        self._offline = OfflineAddresses(now=self._loop.time, tell=self._tell_offline)
         self._opener = Opener(
             options,
             tls=self._tls,
@@ -138,7 +142,7 @@ class DeliveryService:
             surroundings=surroundings,
             ehlo_name=names.ehlo_name,
             now=self._loop.time,
-            offline=OfflineAddresses(now=self._loop.time, tell=self._tell_offline),
+            offline=self._offline,
         )
         self._dispatcher = Dispatcher(
             options,
@@ -186,6 +190,12 @@ class DeliveryService:
         self._attempts.options = options
         self._tls.policies = options.delivery_tls_policies
         self._notices.options = options
+
+    def show(self, what: str) -> list[view.Row]:
+        """Return what this process has to say of ``sites`` or ``connections``; of anything else nothing."""
+        if what == "sites":
+            return view.sites(self._dispatcher, self._offline, self._control)
+        return view.connections(self._dispatcher, self._loop.time()) if what == "connections" else []
 
     async def stop(self, grace_s: float = 30.0) -> None:
         """Take nothing more, give back what was not begun, let the rest finish for *grace_s* seconds, give it back."""
@@ -300,6 +310,8 @@ class DeliveryService:
         parked = read_parked(work.consumed.headers)
         if parked is not None and work.message.seen_at is None:
             work = replace(work, message=replace(work.message, seen_at=parked.seen_at))
+        if work.consumed.headers.get(FORWARD_HEADER):
+            work = replace(work, message=replace(work.message, due_at=None))
         max_delivertime = timedelta(seconds=self._options.max_delivertime)
         turn = turn_of(work.message, now=self._clock(), max_delivertime=max_delivertime)
         if turn.action == "park":
@@ -370,7 +382,7 @@ class DeliveryService:
             outcome = replace(outcome, next_attempt_at=asked)
         life = Life(turn.seen_at, turn.expires_at)
         notice = self._notices.due(outcome, ending, work.message, life, work.key)
-        entry = make_entry(outcome, turn.seen_at, self._changes(work, attempted), notice)
+        entry = make_entry(outcome, turn.seen_at, self._changes(work, attempted), notice, attempted.site)
         await self._results.record(work, entry)  # before anything else: whoever dies now must not send it again
         self._claims.note_sent(work.key)
         self._reporter.report(work.message, ending, outcome, attempted.site)

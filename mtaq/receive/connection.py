@@ -142,6 +142,21 @@ class SmtpConnection(Carrier):
         assert self._ends is not None
         return self._ends.facts(self.smtp.helo)
 
+    def shown(self, now: float) -> dict[str, Any]:
+        """Return what operators are shown of it; *now* is the loop's time."""
+        facts = self.facts()
+        return {
+            "direction": "in",
+            "site": None,
+            "remote": facts.remote_ip,
+            "host": facts.helo or None,
+            "local": f"{facts.local_ip}:{facts.local_port}",
+            "state": "content" if self.smtp.in_content else "busy" if self.is_busy else "idle",
+            "seconds": round(now - self.progress.opened_at, 1),
+            "messages": self.messages,
+            "tls": facts.tls.version if facts.tls else None,
+        }
+
     @property
     def is_busy(self) -> bool:
         """Is a message being received or stored?"""

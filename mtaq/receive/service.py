@@ -36,6 +36,8 @@ from mtaq.telemetry.metrics import counter, gauge
 T = TypeVar("T")
 
 SWEEP_S = 1.0
+#: Connections shown at once.
+MOST_SHOWN = 5000
 
 SESSIONS = counter("mtaq_sessions", "SMTP sessions opened by clients.")
 SESSIONS_REFUSED = counter("mtaq_sessions_refused", "Connections answered with a refusal at once.", ("code",))
@@ -195,6 +197,13 @@ class ReceptionService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._count()
+
+    def show(self, what: str) -> list[dict[str, Any]]:
+        """Return what this process has to say of ``connections``; of anything else nothing."""
+        if what != "connections":
+            return []
+        now = self.loop.time()
+        return [connection.shown(now) for connection in itertools.islice(self._connections, MOST_SHOWN)]
 
     def _is_proxy(self, port: int, peer_ip: str) -> bool:
         proxies = self._policies[port].options.smtp_proxy

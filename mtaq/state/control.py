@@ -124,6 +124,7 @@ class LiveControl:
         self._added = added
         self._callbacks: list[Callable[[frozenset[str]], None]] = []
         self._automatic: dict[_KeyOf, Entry] = {}
+        self._entries: dict[str, Sequence[Entry]] = {}
         self.unwritten: dict[_KeyOf, Entry] = {}
         self.suppressions = Suppressions()
         self._tables = _Tables()
@@ -131,11 +132,18 @@ class LiveControl:
     def replace(self, kind: str, prepared: Prepared) -> None:
         """Take what ``prepare`` made of one kind in the place of what there was."""
         setattr(self._tables, kind, prepared.table)
+        self._entries[kind] = prepared.entries
         self._automatic = {key: entry for key, entry in self._automatic.items() if key[0] != kind}
         self._automatic |= {(kind, entry.id): entry for entry in prepared.automatic}
         for key, entry in self.unwritten.items():
             if key[0] == kind:
                 self._hold(kind, entry)
+
+    def entries(self, kind: str) -> Sequence[Entry]:
+        """Return all entries of a kind, those that are not written yet included; some may have ended."""
+        unwritten = {key[1]: entry for key, entry in self.unwritten.items() if key[0] == kind}
+        written = [entry for entry in self._entries.get(kind, ()) if entry.id not in unwritten]
+        return [*written, *unwritten.values()]
 
     def forget_written(self, written: Iterable[Entry], now: datetime) -> None:
         """Note that these entries are in the database; what has ended needs not be written."""
@@ -347,8 +355,9 @@ class Prepared(NamedTuple):
 
     table: object
     automatic: Sequence[Entry]
+    entries: Sequence[Entry] = ()
 
 
 def prepare(kind: str, entries: Sequence[Any]) -> Prepared:
     """Prepare *entries*, all that there are of a kind. May take a while."""
-    return Prepared(_TABLES[kind](entries), [entry for entry in entries if entry.automatic])
+    return Prepared(_TABLES[kind](entries), [entry for entry in entries if entry.automatic], entries)

@@ -188,6 +188,14 @@ class EventLog:
         """Reports on TLS have to wait."""
         self._emit(words.TLS_REPORT_HELD, fields)
 
+    def delivery_swept(self, **fields: Unpack[Fields]) -> None:
+        """Mail that need not wait any more was sent forward."""
+        self._emit(words.DELIVERY_SWEPT, fields)
+
+    def delivery_not_swept(self, **fields: Unpack[Fields]) -> None:
+        """The delay queues could not be looked through."""
+        self._emit(words.DELIVERY_NOT_SWEPT, fields)
+
     def delivery_waiting(self, **fields: Unpack[Fields]) -> None:
         """All connections that the instance may have are in use."""
         self._emit(words.DELIVERY_WAITING, fields)

@@ -47,6 +47,7 @@ class Fields(TypedDict, total=False):
     logger: str | None
     mechanism: str | None
     message_id: str | None
+    messages: int | None
     mx_host: str | None
     needs_restart: str | None
     network: str | None
@@ -265,6 +266,15 @@ TLS_REPORT_HELD = Event(
     "Reports on TLS cannot be counted or published now; it is tried again.",
     "domain queue reason",
 )
+DELIVERY_SWEPT = Event(
+    "delivery.swept",
+    INFO,
+    "Limits, pauses or warm-ups have changed, and what need not wait any more was sent forward from the delay queues.",
+    "messages refused duration_ms",
+)
+DELIVERY_NOT_SWEPT = Event(
+    "delivery.not_swept", WARNING, "The delay queues could not be looked through; it is tried again.", "reason"
+)
 DELIVERY_WAITING = Event(
     "delivery.waiting",
     WARNING,
@@ -360,6 +370,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "local_port": "our port",
     "logger": "which part of the library",
     "mechanism": "SASL mechanism (RFC 4954)",
+    "messages": "number of messages",
     "message_id": "identity in the queues; the same in reception, attempts and results",
     "mx_host": "name of the host that was tried",
     "needs_restart": "keys whose new value waits for a restart",
