@@ -42,6 +42,12 @@ VERBS: dict[str, str] = {
     "pool": "mtaq.cli.pool",
     "dns-override": "mtaq.cli.dns_override",
     "tls": "mtaq.cli.tls",
+    "show": "mtaq.cli.show",
+    "flush": "mtaq.cli.flush",
+    "requeue": "mtaq.cli.requeue",
+    "queue": "mtaq.cli.queue",
+    "inject": "mtaq.cli.queue",
+    "trace": "mtaq.cli.trace",
     "config": "mtaq.cli.config",
     "version": "mtaq.cli.version",
 }

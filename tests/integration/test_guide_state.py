@@ -1,4 +1,4 @@
-"""The examples of docs/guide/{local-addresses,access,sources,control,tls}.md, run as they stand there."""
+"""The examples of docs/guide/{local-addresses,access,sources,control,operating,tls}.md, run as they stand there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("page", ["local-addresses", "access", "sources", "control", "tls"])
+@pytest.mark.parametrize("page", ["local-addresses", "access", "sources", "control", "operating", "tls"])
 def test_examples(page: str, tmp_path: Path) -> None:
     """Each command of the page ends with 0, in the order written, and the last one prints what stands below."""
     if shutil.which("jq") is None:
