@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from mtaq.mailauth.authres_forged import without_forged
 from mtaq.model.address import Address
 from mtaq.model.decision import Decision, accept
 from mtaq.receive import steps
@@ -133,6 +135,26 @@ async def test_a_message_that_is_refused() -> None:
         await checked(spam=Filter(SPAM), **options)
     assert (caught.value.stage, str(caught.value.reply)) == ("check", "550 5.7.1 the message looks like spam")
     assert (await checked(spam=Filter(), **options)).properties["checks"][1]["spam"] == "ham"
+
+
+async def test_a_large_header_section_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forged results are looked for in a thread there, and here where that is quicker."""
+    looked: list[bool] = []
+
+    def look(content: bytes, name: str) -> bytes:
+        looked.append(threading.current_thread() is threading.main_thread())
+        return without_forged(content, name)
+
+    monkeypatch.setattr(steps, "without_forged", look)
+    forged = b"Authentication-Results: relay.test; dmarc=pass\r\n"
+    fields = b"X-Filler: y\r\n" * (steps.LARGE_BYTES // 10)
+    assert forged not in (await prepared(fields + forged + b"\r\n", smtp_hostname="relay.test")).content
+    assert looked
+    assert not any(looked)
+    looked.clear()
+    await prepared(forged + b"\r\n" + fields, smtp_hostname="relay.test")
+    assert looked
+    assert all(looked)
 
 
 async def test_forged_results_are_taken_out() -> None:
