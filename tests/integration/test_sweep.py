@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -292,6 +293,25 @@ async def _closing(broker: Broker) -> AsyncIterator[None]:
         yield
     finally:
         await broker.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_many(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
+    """A large part of what waits is sent forward, each message once; in the long run 100,000 of 150,000."""
+    count = 100_000 if os.environ.get("LONG") else 2_000
+    queue = await fresh_queue(broker, ladder=True)
+    await delay_all(broker, queue, [b"b%06d" % number + bytes(1500) for number in range(count // 2)], 3000)
+    await delay_all(broker, queue, [b"a%06d" % number + bytes(1500) for number in range(count)], 5000)
+    began = time.monotonic()
+    sifted = await broker.sift(queue, starts(b"a"), delayed=True, again=AGAIN)
+    took_s = time.monotonic() - began
+    with capsys.disabled():
+        print(f"\n{count} of {sifted.seen} messages sent forward in {took_s:.1f} s")
+    assert sifted.moved == count
+    depth = (await broker.depths([queue]))[queue]
+    assert depth is not None
+    assert (depth.ready, sum(depth.delayed.values())) == (count, count // 2)
 
 
 @pytest.mark.rabbitmq
