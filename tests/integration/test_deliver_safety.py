@@ -307,7 +307,7 @@ async def test_a_deferred_message_goes_back_with_its_history():
         [retry] = world.queues.stored["outbox"]
         assert retry.delay_s == 600
         assert retry.parcel.type == "mtaq.outbox.v1"
-        assert retry.parcel.headers == {"traceparent": "00-1-2-03"}
+        assert retry.parcel.headers == {"traceparent": "00-1-2-03", "parked-site": "mx.example.com"}
         assert (retry.parcel.priority, retry.parcel.correlation_id) == (3, "test.1")
         body = retry.json
         assert body["nextattempt"] == {"note": "kept", "time": "2026-01-02 03:14:05"}
