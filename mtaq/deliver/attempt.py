@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
+from functools import partial
 from typing import Any, get_args
 
 from mtaq.config import DeliverOptions
@@ -19,6 +20,7 @@ from mtaq.deliver.dispatch import Dispatcher, Reconsider
 from mtaq.deliver.egress import Sources, choose_sources
 from mtaq.deliver.ending import Ending, HostFailure
 from mtaq.deliver.intake import paths_of, prepare
+from mtaq.deliver.lookups import LookUps
 from mtaq.deliver.orders import Orders, Way, blamed_on_rules
 from mtaq.deliver.parking import NotYet, Parked
 from mtaq.deliver.route import Route, Router
@@ -124,9 +126,11 @@ class Attempts:
         clock: Callable[[], datetime],
         rng: random.Random,
         tls: TlsPolicies,
+        look_ups: LookUps,
     ) -> None:
         self.options = options
         self._tls = tls
+        self._look_ups = look_ups
         self._router = router
         self._dispatcher = dispatcher
         self._orders = orders
@@ -154,18 +158,23 @@ class Attempts:
                 if refusal is not None:
                     return Attempted(refusal, site, rewritten)
                 self._check_pause(Way(domain=recipient.domain), sender, rewritten)
-                route = await self._router.route(recipient.domain, rewritten.smarthost)
+                route = await self._routed(recipient.domain, rewritten, patience)
                 site = route.site
                 plain = replace(prepare(rewritten, sender, recipient), on_content=patience.on_content)
                 transaction = await self._signing.plan(rewritten, plain)
                 entry = self._orders.control.tls_level(domain=recipient.domain, site=site)
                 security = demanded_security(rewritten, route, self.options, entry)
-                tls = await self._tls.demand(transaction, route, security)
+                demand = partial(self._tls.demand, transaction, route, security)
+                tls = await self._look_ups.wait(recipient.domain, demand, patience.parked)
                 return await self._carried(_Trip(rewritten, transaction, route, tls, patience))
             except HostFailure as failure:
                 return Attempted(failure.ending, site, rewritten)
             except Reconsider:
                 continue
+
+    async def _routed(self, domain: str, message: OutboxMessage, patience: Patience) -> Route:
+        route = partial(self._router.route, domain, message.smarthost)
+        return await self._look_ups.wait(domain, route, patience.parked)
 
     def _paths(self, message: OutboxMessage, *, is_rewritten: bool) -> tuple[Address | None, Address]:
         try:

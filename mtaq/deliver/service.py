@@ -23,6 +23,7 @@ from mtaq.deliver.ending import Ending
 from mtaq.deliver.forward import FORWARD_HEADER
 from mtaq.deliver.idempotency import Idempotency, owner_headers
 from mtaq.deliver.intake import REDELIVERED_HEADER, check_queues, key_of, must_ask_journal, understand
+from mtaq.deliver.lookups import LookUps
 from mtaq.deliver.notices import Life, Notices
 from mtaq.deliver.offline import OfflineAddresses
 from mtaq.deliver.opening import Opener
@@ -159,6 +160,7 @@ class DeliveryService:
             tls=self._tls,
             router=self._router,
             dispatcher=self._dispatcher,
+            look_ups=LookUps(hands=prefetch, rng=rng),
             orders=Orders(control, events=events, rng=rng, on_flood=self._reconsider_soon),
             signing=Signing(control, names, inquire=inquire, events=events, clock=clock),
             events=events,
