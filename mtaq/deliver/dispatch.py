@@ -2,13 +2,13 @@
 
 There is one ready queue for each (site and order of its hosts, source, demand of TLS, login) and the limits that hold
 there; its connections take the next job when they are done with one. Connections are opened while jobs wait: one at
-first, then as many at a time as are open already, up to the cap, which holds over all processes of the instance. They
-are closed when idle, used up, or when another queue under the same cap has none, or another process too few. When no
-connection can be opened and none is open, everything that waits in that queue ends the same way: a dead host costs one
-time-out, not one for each message. Each connection has a slot of the instance from before it is opened until it is
-closed; without one it waits, and mail that got no connection in its time goes back to the outbox as it was. What must
-not go yet, or does not fit, is sent away (``NotYet``) and is no attempt. Surprises end the job they meet with that
-exception, never the dispatcher.
+first, then as many at a time as are open already, two for each message that was answered, up to the cap, which holds
+over all processes of the instance. They are closed when idle, used up, or when another queue under the same cap has
+none, or another process too few. When no connection can be opened and none is open, everything that waits in that queue
+ends the same way: a dead host costs one time-out, not one for each message. Each connection has a slot of the instance
+from before it is opened until it is closed; without one it waits, and mail that got no connection in its time goes back
+to the outbox as it was. What must not go yet, or does not fit, is sent away (``NotYet``) and is no attempt. Surprises
+end the job they meet with that exception, never the dispatcher.
 
 Limits, and how a share of connections moves between processes: docs/develop/scheduler.md.
 """
@@ -227,6 +227,7 @@ class Dispatcher:
             and group.connections < group.most(self.options)
             and self._loop.time() >= max(pool.held_until, pool.closed_until, group.full_until)
             and not self._at_ceiling(pool)
+            and self._has_earned_one(pool)
             and not self._stopping
         ):
             pool.opening += 1
@@ -234,6 +235,11 @@ class Dispatcher:
             worker = self._loop.create_task(self._work(pool))
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
+
+    def _has_earned_one(self, pool: Pool) -> bool:
+        """May it have one more connection, judged by what it answered?"""
+        most = pool.most_connections(self._loop.time(), crowded=self._is_crowded())
+        return pool.open + pool.opening < most
 
     def _at_ceiling(self, pool: Pool) -> bool:
         connections = pool.open + pool.opening
@@ -380,7 +386,11 @@ class Dispatcher:
                     break
                 continue
             self._grow(pool)  # for those behind it
-            await self._carry(pool, connection, job)
+            pool.busy += 1
+            try:
+                await self._carry(pool, connection, job)
+            finally:
+                pool.busy -= 1
         await connection.close()
 
     def _should_yield(self, pool: Pool) -> bool:
@@ -490,6 +500,8 @@ class Dispatcher:
             job.done.cancel()
             raise
         pool.done += 1
+        if ending.code is not None:
+            pool.note_answer(self._loop.time())
         if job.done.done():
             return
         if ending.stale and job.stale < MAX_STALE:
@@ -521,6 +533,8 @@ class Dispatcher:
                 self._end_late(pool, now)
                 pool.look(SWEEP_S, now=now, crowded=crowded, few=few)
                 self._make_room(pool)
+                if not pool.idle:
+                    self._grow(pool)  # it may have been held back while memory was short
                 if not pool.is_current:
                     self._close_all_idle(pool)
         READY.set(sum(len(pool.ready) for pool in self.pools()))
@@ -541,7 +555,7 @@ class Dispatcher:
 
     def _make_room(self, pool: Pool) -> None:
         """Send the last in the queue away, so that others have room."""
-        while len(pool.ready) > pool.room:
+        while pool.ready and pool.held > pool.room:
             job = pool.ready.pop()
             if not job.done.done():
                 job.done.set_exception(pool.full(job, self._rng))

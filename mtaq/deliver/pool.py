@@ -37,6 +37,8 @@ LONGEST_S = 366 * 86_400.0
 SLOW_S = 20.0
 FEW = 20
 SLOW_SHARE = 0.25
+#: Connections of a site that never answered a message, which may be a tarpit; with memory short, one.
+UNPROVEN = 2
 #: How fast a site is has to be seen first.
 JUDGED_AFTER_S = 3.0
 #: Waits of what a slow site has no room for; doubled each time, up to the last.
@@ -120,9 +122,11 @@ class Pool:
         ceiling: No more connections than this until ``ceiling_until``.
         held_until: No message begins before, by its limits.
         closed_until: No connection is opened before, by its limits.
+        busy: Jobs that are being carried.
+        answered: Jobs that ended with a reply; ``answered_at`` is the loop's time of the last one.
         done: Jobs carried since the last look.
         pace: Jobs a second, lately.
-        room: Jobs it may hold while memory is short.
+        room: Jobs it may hold while memory is short, those being carried included.
         carriers: Connections that are open, each with the loop's time when it was opened.
     """
 
@@ -144,6 +148,9 @@ class Pool:
     ceiling_until: float = 0.0
     held_until: float = 0.0
     closed_until: float = 0.0
+    busy: int = 0
+    answered: int = 0
+    answered_at: float = -math.inf
     done: int = 0
     pace: float = 0.0
     room: float = math.inf
@@ -153,6 +160,22 @@ class Pool:
     def starves(self) -> bool:
         """Is there work, and no connection to do it?"""
         return bool(self.ready) and not (self.open or self.opening)
+
+    @property
+    def held(self) -> int:
+        """How many jobs wait here or are being carried."""
+        return len(self.ready) + self.busy
+
+    def note_answer(self, now: float) -> None:
+        """A job ended with a reply."""
+        self.answered += 1
+        self.answered_at = now
+
+    def most_connections(self, now: float, *, crowded: bool) -> int:
+        """Return how many connections it has earned: what never answers shall not double them, nor fill the hands."""
+        if crowded and now - max(self.answered_at, self.since) >= JUDGED_AFTER_S:
+            return 1
+        return max(1 if crowded else UNPROVEN, 2 * self.answered)
 
     def messages_per_connection(self, options: DeliverOptions) -> int:
         """Return how many messages a connection carries."""
@@ -185,7 +208,7 @@ class Pool:
             return self.sent_away(job, interval_s) if interval_s else self.full(job, rng)
         if interval_s:
             return self._objection_of_rate(job, interval_s, rng)
-        return self.full(job, rng) if held >= self.room else None
+        return self.full(job, rng) if self.held >= self.room else None
 
     def _objection_of_rate(self, job: Job, interval_s: float, rng: random.Random) -> NotYet | None:
         gate = self.gate
