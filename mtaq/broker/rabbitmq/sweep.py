@@ -261,11 +261,12 @@ class _Scan:
         fitting = PREFETCH_BYTES // max(average, 1)
         prefetch = min(max(fitting, LEAST_PREFETCH), MOST_PREFETCH, self._expected)
         hand = _Hand(channel, wire, prefetch, self._receive, self._changed.set)
+        older = self._hands[-1:]
+        self._hands.append(hand)  # before anything comes: what no further hand follows must not fill itself
         async with asyncio.timeout(RPC_TIMEOUT_S):
-            if self._hands:  # else the older one got something newer later, and it came back before what is older
-                await self._hands[-1].stop()
+            for one in older:  # else it got something newer later, and that came back before what is older
+                await one.stop()
             await hand.start(self._queue)
-        self._hands.append(hand)
         self._heard_at = self._loop.time()
 
     def _receive(self, hand: _Hand, delivery: _Delivery) -> None:
