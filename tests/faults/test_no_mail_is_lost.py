@@ -34,10 +34,13 @@ PROCESS_ROUNDS = 50 if os.environ.get("LONG") else 3
 #: Between two kills; a restarted node needs some seconds until its queues have a leader.
 LOAD_S = 1.5
 
+#: Longest wait for mail to be taken again: who dies all the time is started ever later, up to 30 s.
+RECOVERY_S = 300
+
 #: So long without an arrival, and what has not come is lost.
 PATIENCE_S = 60
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 class Trial:
@@ -144,7 +147,7 @@ async def load_while(path: Trial, disturb: list[str]) -> Ledger:
             await asyncio.to_thread(path.kill_broker)
         else:
             path.kill_workers(what)
-        await asyncio.wait_for(load.sent(before + 20), 120)
+        await asyncio.wait_for(load.sent(before + 20), RECOVERY_S)
     return await load.stop()
 
 
