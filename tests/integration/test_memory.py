@@ -88,7 +88,7 @@ class Client:
         return line
 
 
-def test_a_message_of_50_mb_takes_less_than_four_times_its_size(relay: Relay) -> None:
+def test_a_message_of_50_mb_takes_less_than_five_times_its_size(relay: Relay) -> None:
     """Whatever it consists of, and nothing of it is kept when it has been stored."""
     relay.options["smtp-threads"] = 1
     relay.start()
@@ -100,7 +100,7 @@ def test_a_message_of_50_mb_takes_less_than_four_times_its_size(relay: Relay) ->
     for name, content, recipients in CASES:
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
         client.send(content, recipients=recipients)
-        assert memory_bytes(pid, "VmHWM") - before < 4 * SIZE_BYTES, name
+        assert memory_bytes(pid, "VmHWM") - before < 5 * SIZE_BYTES, name
         # Less than one copy: the allocator keeps some for the next one.
         wait_until(lambda: memory_bytes(pid, "VmRSS") - before < SIZE_BYTES, f"the memory of {name}", 10)
     client.close()
